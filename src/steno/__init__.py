@@ -1,0 +1,3 @@
+"""Steno: the open transcription gateway for Genesys Cloud contact centres."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Everything that touches sockets, HTTP, disk and libraries: translates, decides nothing."""

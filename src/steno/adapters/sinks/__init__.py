@@ -1,0 +1,1 @@
+"""Sinks: each hands records to one kind of consumer."""

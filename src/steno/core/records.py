@@ -1,0 +1,155 @@
+"""The record: whatever a capability finishes, stored first and delivered second.
+
+A **draft** is a record before its commit; the store gives it an id (UUIDv7) and its place
+(``seq``, ``prev_seq``) in the conversation inside the committing transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """What a record's payload is. Only ever extended."""
+
+    SENTENCE = "sentence"
+    SEGMENT = "segment"
+    JOB = "job"
+    ARCHIVE = "archive"
+    GAP = "gap"
+    LANGUAGE_CHANGED = "language_changed"
+    RECONCILED = "reconciled"
+
+
+class Origin(StrEnum):
+    """Heard live, or filled in afterwards from the stored transcript."""
+
+    LIVE = "live"
+    BACKFILL = "backfill"
+
+
+class GapCause(StrEnum):
+    """Why something may have been missed."""
+
+    DISCONNECT = "disconnect"
+    FAILOVER = "failover"
+    SEQUENCE = "sequence"
+    QUARANTINE = "quarantine"
+    PROCESS_DOWN = "process_down"
+    SHED = "shed"
+    DISCARDED = "discarded"
+    PAUSED = "paused"
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """A record that is not committed yet.
+
+    Attributes:
+        conversation: Empty for what concerns a whole source (a gap of the socket).
+        key: ``record_key(...)``; with ``revision`` it is the idempotency key.
+        at_us: When the thing happened, UTC microseconds.
+        payload: Redacted JSON of the kind (``SentencePayload``, ``GapPayload``, ...).
+        received_s: Monotonic seconds of its input, for latency; not stored.
+    """
+
+    kind: Kind
+    source: str
+    conversation: str
+    lane: str
+    utterance: str
+    revision: int
+    key: str
+    origin: Origin
+    at_us: int
+    payload: bytes
+    received_s: float = 0.0
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A committed record.
+
+    Attributes:
+        id: UUIDv7, text form.
+        seq: Position in the conversation, from 1, without holes at commit.
+        prev_seq: ``seq`` of the record before it in the conversation; 0 for the first. A
+            consumer that carries only some kinds detects a hole by comparing it.
+        received_s: As in the draft while the record is in memory; 0 when read back.
+    """
+
+    id: str
+    kind: Kind
+    source: str
+    conversation: str
+    lane: str
+    utterance: str
+    revision: int
+    key: str
+    seq: int
+    prev_seq: int
+    origin: Origin
+    at_us: int
+    payload: bytes
+    received_s: float = 0.0
+
+
+class SentencePayload(msgspec.Struct, frozen=True, gc=False):
+    """Payload of ``Kind.SENTENCE``: ``text`` is redacted, times are UTC microseconds."""
+
+    participant: str
+    text: str
+    language: str
+    confidence: float
+    started_us: int
+    ended_us: int
+    completed_us: int
+    role: str = "unknown"
+    entities: dict[str, int] = {}
+
+
+class GapPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Payload of ``Kind.GAP``: an interval in which something may have been missed.
+
+    ``from_us``/``to_us`` are UTC microseconds; ``from_samples``/``to_samples`` are set for
+    audio. ``to_us`` and ``closed_at_us`` are 0 while the gap is open.
+    """
+
+    source: str
+    cause: GapCause
+    from_us: int
+    opened_at_us: int
+    to_us: int = 0
+    closed_at_us: int = 0
+    conversation: str = ""
+    lane: str = ""
+    from_samples: int = 0
+    to_samples: int = 0
+    size_bytes: int = 0
+    sha256: str = ""
+    detail: str = ""
+
+
+class LanguageChangedPayload(msgspec.Struct, frozen=True, gc=False):
+    """Payload of ``Kind.LANGUAGE_CHANGED``.
+
+    ``applied`` tells whether the platform's model was switched; the real platform has no
+    such call, so there the record itself is the message.
+    """
+
+    previous: str
+    language: str
+    mean_confidence: float
+    evidence: int
+    applied: bool
+
+
+def record_key(host_group: str, conversation: str, lane: str, utterance: str) -> str:
+    """Return the SHA-256 hex key that every retry, restart and backfill computes alike.
+
+    Args:
+        host_group: Organisation, or the primary host's name: primary and backup are one.
+    """
+    joined = "\x1f".join((host_group, conversation, lane, utterance))
+    return hashlib.sha256(joined.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""From stored record to acknowledged delivery."""

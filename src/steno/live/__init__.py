@@ -1,0 +1,1 @@
+"""Live transcripts: fragments in, redacted sentences out."""

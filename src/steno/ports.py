@@ -1,0 +1,307 @@
+"""What the capabilities and the delivery need from the outside, one small protocol per need.
+
+Adapters implement these; ``app`` joins the two. Nothing here names a library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from steno.core.records import Draft, Kind, Record
+from steno.core.transcript import Fragment
+
+# --- telemetry -------------------------------------------------------------------------------
+
+FieldValue = str | int | float | bool | None
+Add = Callable[[float], None]
+
+
+class Telemetry(Protocol):
+    """Logs and metrics. Fields outside the allow-list are refused (see ``observability``)."""
+
+    def info(self, event: str, **fields: FieldValue) -> None:
+        """Tell the story: a fixed dotted name in the past tense, e.g. ``live.connected``."""
+
+    def warning(self, event: str, **fields: FieldValue) -> None:
+        """Something to read tomorrow."""
+
+    def error(self, event: str, **fields: FieldValue) -> None:
+        """Something that wakes somebody."""
+
+    def counter(self, name: str, **labels: str) -> Add:
+        """Return a bound adder, to be made once and called on the hot path."""
+
+    def histogram(self, name: str, **labels: str) -> Add:
+        """Return a bound observer of seconds."""
+
+    def gauge(self, name: str, **labels: str) -> Add:
+        """Return a bound setter."""
+
+
+# --- store -----------------------------------------------------------------------------------
+
+
+class Commit(msgspec.Struct, frozen=True, gc=False):
+    """What one transaction writes: finished records, and what became of open windows.
+
+    ``windows`` maps a journal key (the conversation id) to its encrypted snapshot, or to None
+    when nothing of it is open any more.
+    """
+
+    drafts: Sequence[Draft] = ()
+    windows: Mapping[str, bytes | None] = {}
+
+
+class Ack(msgspec.Struct, frozen=True, gc=False):
+    """The consumer has stored the record."""
+
+
+class Retry(msgspec.Struct, frozen=True, gc=False):
+    """Not now. ``reason`` is an error class of ours; ``after_s`` the consumer's wish."""
+
+    reason: str
+    after_s: float | None = None
+
+
+class Reject(msgspec.Struct, frozen=True, gc=False):
+    """Never: the record becomes a dead letter. ``reason`` is an error class of ours."""
+
+    reason: str
+
+
+Outcome = Ack | Retry | Reject
+
+
+class DeliveryState(StrEnum):
+    """Life of a record for one destination (``delivery.outbox`` holds the legal moves)."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    RETRY = "retry"
+    ACKED = "acked"
+    DEAD = "dead"
+    UNWANTED = "unwanted"
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What to write down after a delivery attempt of one record at one destination."""
+
+    record_id: str
+    destination: str
+    state: DeliveryState
+    attempts: int
+    reason: str = ""
+    next_at_us: int = 0
+
+
+class Pending(msgspec.Struct, frozen=True, gc=False):
+    """A record that a destination has not settled yet, with its attempts so far."""
+
+    record: Record
+    attempts: int = 0
+    next_at_us: int = 0
+
+
+class RecordStore(Protocol):
+    """The durable list of records and the journal of open windows. One writer."""
+
+    def submit(self, commit: Commit) -> asyncio.Future[list[Record]]:
+        """Queue a commit; the future resolves, in order of submission, once it is fsync'ed.
+
+        The result holds a record for each draft that was new; a draft whose key and revision
+        are stored already is dropped. Commits queued close together share one transaction.
+
+        Raises (through the future):
+            StorageError: Nothing of the commit was stored.
+        """
+
+    def settle(self, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
+        """Queue outcomes; they ride on the next transaction."""
+
+    def on_committed(self, callback: Callable[[list[Record]], None]) -> None:
+        """Call back on the loop with each transaction's new records, in commit order."""
+
+    async def pending(self, destination: str, *, limit: int, after: int = 0) -> list[Pending]:
+        """Return unsettled records of a destination, oldest first, from row ``after`` on."""
+
+    async def windows(self) -> dict[str, bytes]:
+        """Return the journalled open windows, encrypted."""
+
+    @property
+    def depth(self) -> int:
+        """Commits queued and not yet durable."""
+
+
+# --- sinks -----------------------------------------------------------------------------------
+
+
+class BatchShape(msgspec.Struct, frozen=True, gc=False):
+    """What one ``deliver`` call of a sink may hold, and how many may run side by side."""
+
+    max_records: int
+    one_conversation: bool
+    max_in_flight: int
+
+
+class Sink(Protocol):
+    """Hands records to one consumer. It never knows which capability made them."""
+
+    @property
+    def name(self) -> str:
+        """Destination name: in the store, logs and metric labels."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Kinds it carries; others are marked ``unwanted`` for it."""
+
+    @property
+    def shape(self) -> BatchShape:
+        """Current limits; may change when a connection finds out what the peer offers."""
+
+    async def deliver(self, records: Sequence[Record]) -> list[Outcome]:
+        """Hand over records in order; return one outcome for each, in the same order.
+
+        Raises:
+            SinkUnavailable: Nothing is known of any of them; all are tried again.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections, after what is in flight."""
+
+
+# --- live sources ----------------------------------------------------------------------------
+
+
+class Quarantined(msgspec.Struct, frozen=True, gc=False):
+    """A message that could not be decoded. Its content is gone; these facts are kept."""
+
+    source: str
+    sha256: str
+    size_bytes: int
+    cause: str
+    at_us: int
+
+
+class FeedUp(msgspec.Struct, frozen=True, gc=False):
+    """A source is connected (again). ``conversations`` is empty when it carries any."""
+
+    feed: str
+    host: str
+    at_us: int
+    conversations: tuple[str, ...] = ()
+
+
+class FeedDown(msgspec.Struct, frozen=True, gc=False):
+    """A source is cut off: from here until the next ``FeedUp`` of the feed is a gap.
+
+    ``since_us`` is the last time at which the feed was known to be whole.
+    """
+
+    feed: str
+    host: str
+    cause: str  # "disconnect" | "failover"
+    since_us: int
+    at_us: int
+    conversations: tuple[str, ...] = ()
+    close_code: int = 0
+
+
+class ConversationEnded(msgspec.Struct, frozen=True, gc=False):
+    """The source says that a conversation (or one of its communications) is over."""
+
+    conversation: str
+    at_us: int
+    communication: str = ""
+
+
+FeedEvent = Fragment | Quarantined | FeedUp | FeedDown | ConversationEnded
+
+
+class FeedTarget(Protocol):
+    """Where a source puts what it reads. ``accept`` never awaits and never raises."""
+
+    def accept(self, event: FeedEvent) -> bool:
+        """Take an event in; False asks the source to await ``ready`` before the next one."""
+
+    async def ready(self) -> None:
+        """Return when there is room again."""
+
+
+class LiveFeed(Protocol):
+    """A source of live transcripts: runs until cancelled or closed, reconnecting by itself."""
+
+    async def run(self, target: FeedTarget) -> None:
+        """Follow until ``close``; reconnects, fails over and reports gaps as events.
+
+        Raises:
+            AuthError: The credentials are refused for good.
+            ConfigError: A setting can never work.
+        """
+
+    async def close(self) -> None:
+        """Close the sockets with 1000 and let ``run`` return."""
+
+
+# --- platform --------------------------------------------------------------------------------
+
+
+class TokenSource(Protocol):
+    """Access tokens of one set of credentials at one host."""
+
+    async def token(self, *, refused: str = "") -> str:
+        """Return a token that is not within its early-refresh margin.
+
+        Args:
+            refused: A token the platform has just answered 401 to; it is not given again.
+
+        Raises:
+            AuthError: Credentials, scope or role are wrong; names what is missing.
+            TransportError: No token could be had in time.
+        """
+
+
+class ModelSwitcher(Protocol):
+    """Tells the platform in which language to transcribe a conversation."""
+
+    async def switch(self, conversation: str, language: str) -> bool:
+        """Switch; False where the platform has no such call.
+
+        Raises:
+            RateLimited, TransportError: Try again later.
+            AuthError: The write scope is missing: never again with these credentials.
+        """
+
+
+# --- sealing ---------------------------------------------------------------------------------
+
+
+class Sealer(Protocol):
+    """Encrypts what must survive a kill but must not be readable on disk."""
+
+    def seal(self, plain: bytes, *, context: str) -> bytes:
+        """Encrypt; ``context`` (the journal key) is authenticated with it."""
+
+    def open(self, sealed: bytes, *, context: str) -> bytes:
+        """Decrypt.
+
+        Raises:
+            IntegrityError: Wrong key or context, or damaged.
+        """
+
+
+# --- gaps ------------------------------------------------------------------------------------
+
+
+class GapFiller(Protocol):
+    """Fills a gap from the stored transcript. The archive capability implements it."""
+
+    def gap_closed(self, record: Record) -> Awaitable[None]:
+        """Take note of a gap whose bounds are known."""
+
+
+Conversations = Iterable[str]

@@ -1,0 +1,1 @@
+"""Removing spans of speech that are personal data, written or spoken."""

@@ -1,0 +1,1 @@
+"""Protocol machines without I/O: bytes and now in, events and bytes out."""

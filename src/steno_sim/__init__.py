@@ -1,0 +1,1 @@
+"""The Genesys Cloud simulator: OAuth, REST, sockets, scenarios and faults on demand."""
