@@ -74,7 +74,11 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Outcome = Ack | Retry | Reject
+class Unwanted(msgspec.Struct, frozen=True, gc=False):
+    """This consumer cannot carry the record's kind: kept, marked unwanted, never blocking."""
+
+
+Outcome = Ack | Retry | Reject | Unwanted
 
 
 class DeliveryState(StrEnum):
@@ -157,7 +161,10 @@ class Sink(Protocol):
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """Kinds it carries; others are marked ``unwanted`` for it."""
+        """Kinds it carries, fixed for the sink's life; others are ``unwanted`` for it.
+
+        A sink whose peer turns out to carry less answers ``Unwanted`` for the rest.
+        """
 
     @property
     def shape(self) -> BatchShape:
