@@ -254,6 +254,89 @@ class LiveFeed(Protocol):
         """Close the sockets with 1000 and let ``run`` return."""
 
 
+# --- sockets ---------------------------------------------------------------------------------
+
+
+class DialRequest(msgspec.Struct, frozen=True, gc=False):
+    """What a WebSocket client needs to know of a connection to be made.
+
+    ``url`` carries a credential (a token in its query, or a channel id): it is handed to the
+    peer and to nothing else, and ``repr`` leaves it out.
+    """
+
+    url: str
+    host: str
+    """Host name for logs and errors."""
+    subprotocol: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float = 15.0
+    """Limit of the whole way to an open connection: name, TCP, TLS, upgrade."""
+    connect_timeout_s: float = 15.0
+    """Limit of TCP alone; shorter when another host is at hand."""
+
+    def __repr__(self) -> str:
+        return f"DialRequest(host={self.host!r})"
+
+
+class SocketEnd(msgspec.Struct, frozen=True, gc=False):
+    """How a connection ended. ``code`` is the peer's close code, 1006 when there was none."""
+
+    code: int
+    asked: bool = False
+    """We closed it."""
+
+
+class SocketReceiver(Protocol):
+    """Takes what a socket reads; called on the loop, in order, and must not raise."""
+
+    def on_messages(self, messages: Sequence[bytes]) -> None:
+        """Text messages that arrived together, UTF-8 not yet checked."""
+
+    def on_binary(self, message: bytes) -> None:
+        """A binary message."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """The answer to a ping."""
+
+    def on_closed(self, end: SocketEnd) -> None:
+        """The connection is over; nothing follows."""
+
+
+class ClientSocket(Protocol):
+    """An open WebSocket connection. None of its methods raises for a connection that is over."""
+
+    def send_text(self, text: str) -> None:
+        """Send a text message."""
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping; ``on_pong`` gets the same payload."""
+
+    def pause(self) -> None:
+        """Stop reading: back-pressure reaches the peer through TCP."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    async def close(self, code: int = 1000) -> None:
+        """Close with the handshake, within the dialer's limit, then let go of the connection."""
+
+
+class SocketDialer(Protocol):
+    """Opens WebSocket connections."""
+
+    async def dial(self, request: DialRequest, receiver: SocketReceiver) -> ClientSocket:
+        """Connect and upgrade; ``receiver`` gets everything read, possibly before this returns.
+
+        Raises:
+            AuthError: 401 or 403 at the upgrade; ``fields["status"]`` says which.
+            RateLimited: 429.
+            PeerUnavailable: Any other answer than 101.
+            ConnectFailed, TimedOut: No connection, or not in time.
+            RemoteProtocolError: What answers is not a WebSocket server.
+            ConfigError: The address or the proxy setting can never work.
+        """
+
+
 # --- platform --------------------------------------------------------------------------------
 
 
