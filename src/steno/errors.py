@@ -7,6 +7,7 @@ text may quote a transcript, a token or a signed address, and exceptions end up 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 Field = str | int | float | bool | None
@@ -52,6 +53,20 @@ class ConfigError(StenoError):
         super().__init__(summary, fix=fix, setting=setting, origin=origin or None, **fields)
         self.setting = setting
         self.origin = origin
+
+
+class ConfigProblems(ConfigError):
+    """Several settings are wrong at once; ``problems`` holds one error for each."""
+
+    def __init__(self, problems: Sequence[ConfigError]) -> None:
+        first = problems[0]
+        super().__init__(
+            f"{len(problems)} settings are wrong", setting=first.setting, origin=first.origin
+        )
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.summary}:", *(f"  {problem}" for problem in self.problems)])
 
 
 class ProtocolError(StenoError):

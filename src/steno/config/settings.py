@@ -1,0 +1,453 @@
+"""Every setting with its unit, default and reason; the reference page is made from here.
+
+The description of a field is its documentation: ``docs/reference/settings.md`` is generated
+from it and ``make check`` compares the two. Defaults that a tutorial fixes (5 s window, 0.85
+language threshold, 30 s ping with 15 s pong limit) are the documents' own.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from steno.core.secret import Secret
+
+NO_SECRET = Secret("")
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+TAG_PATTERN = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$"
+
+
+def doc(
+    text: str,
+    *,
+    unit: str = "",
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    pattern: str | None = None,
+) -> Meta:
+    """Return the documentation and bounds of one setting."""
+    given = {"ge": ge, "gt": gt, "le": le, "pattern": pattern}
+    # Any: msgspec declares one overload for each pair of bounds.
+    bounds: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    return Meta(description=text, extra={"unit": unit}, **bounds)
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A group of settings; unknown keys are refused."""
+
+
+class Family(StrEnum):
+    """Which wire family the platform speaks."""
+
+    TUTORIAL = "tutorial"
+    GENESYS_CLOUD = "genesys-cloud"
+
+
+class OAuthShape(StrEnum):
+    """How a token is asked for."""
+
+    QUERY = "query"
+    FORM = "form"
+    BASIC = "basic"
+
+
+class Source(StrEnum):
+    """Where live transcripts come from."""
+
+    TRANSCRIPT_STREAM = "transcript-stream"
+    NOTIFICATIONS = "notifications"
+
+
+class Platform(Section, frozen=True):
+    """The organisation to listen to, and who we are there."""
+
+    family: Annotated[
+        Family,
+        doc(
+            "`tutorial` (one host, transcript stream) or `genesys-cloud` (the real platform: "
+            "`api.` and `login.` hosts of a region). Taken from `live.source` when not given."
+        ),
+    ] = Family.TUTORIAL
+    host: Annotated[
+        str,
+        doc(
+            "Platform host: `name`, `name:port`, `https://…`, or plain `http://…`/`ws://…` for "
+            "loopback only (where a bare name is plain too). Wins over `environment`."
+        ),
+    ] = ""
+    backup_host: Annotated[
+        str, doc("Host of the backup region, tried when the primary fails; same forms as `host`.")
+    ] = ""
+    environment: Annotated[
+        str,
+        doc(
+            "Tutorial family: the API host as it stands. Real platform: the region's domain, such "
+            "as `mypurecloud.ie` (a leading `api.` is removed), or its AWS name, `eu-west-1`."
+        ),
+    ] = "api.mypurecloud.com"
+    client_id: Annotated[str, doc("OAuth client id.")] = ""
+    client_secret: Annotated[Secret, doc("OAuth client secret.")] = NO_SECRET
+    private_key: Annotated[
+        Secret,
+        doc("PEM private key that signs a client assertion (RFC 7523) in place of the secret."),
+    ] = NO_SECRET
+    jwt_config: Annotated[
+        Secret,
+        doc("A ready client assertion (JWT), or the JSON that says how to make one."),
+    ] = NO_SECRET
+    oauth_shape: Annotated[
+        OAuthShape | None,
+        doc(
+            "`query`: Basic and `?grant_type=client_credentials` at `/api/v2/oauth/token`; `form`: "
+            "all in the form at `/oauth/token`; `basic`: Basic at `login.{domain}/oauth/token`. "
+            "Follows the family when not given: `query`, or `basic` on the real platform."
+        ),
+    ] = None
+    scope: Annotated[
+        str, doc("Scopes asked for, separated by spaces; empty asks for what the client has.")
+    ] = ""
+    token_margin_s: Annotated[
+        float,
+        doc(
+            "A token is renewed this long before it expires, or at 20 % of a short life; long "
+            "enough for a slow OAuth service to come back.",
+            unit="s",
+            ge=0,
+        ),
+    ] = 300.0
+    request_timeout_s: Annotated[
+        float, doc("Limit of one HTTP request to the platform.", unit="s", gt=0)
+    ] = 10.0
+    proxy: Annotated[str, doc("HTTP proxy for the platform, `http://host:port`.")] = ""
+    ca_file: Annotated[
+        Path | None, doc("PEM bundle trusted besides the system's, for an inspecting proxy.")
+    ] = None
+
+
+class Live(Section, frozen=True):
+    """Following live transcripts."""
+
+    source: Annotated[
+        Source,
+        doc(
+            "`transcript-stream` or `notifications`. Follows the family when not given: the real "
+            "platform has notifications only."
+        ),
+    ] = Source.TRANSCRIPT_STREAM
+    conversations: Annotated[
+        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
+        doc("Conversations to follow; empty follows what the source offers."),
+    ] = ()
+    queues: Annotated[
+        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
+        doc("Notifications: follow every conversation of these queues."),
+    ] = ()
+    users: Annotated[
+        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
+        doc("Notifications: follow every conversation of these users."),
+    ] = ()
+    sockets: Annotated[
+        int,
+        doc(
+            "Transcript stream: sockets opened side by side; the conversations are spread over "
+            "them. More than one when a single socket's loss must not touch every conversation.",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
+    window_s: Annotated[
+        float,
+        doc(
+            "A sentence without an end is closed this long after its first fragment, by its own "
+            "timer. Longer joins more, shorter delivers sooner.",
+            unit="s",
+            gt=0,
+            le=300,
+        ),
+    ] = 5.0
+    ping_interval_s: Annotated[
+        float, doc("A ping is sent this often; a silent peer is found by it.", unit="s", gt=0)
+    ] = 30.0
+    pong_timeout_s: Annotated[
+        float, doc("A pong later than this means failover.", unit="s", gt=0)
+    ] = 15.0
+    handshake_timeout_s: Annotated[
+        float, doc("Limit of connecting and upgrading a socket.", unit="s", gt=0)
+    ] = 15.0
+    backoff_first_s: Annotated[
+        float, doc("First wait before a reconnect; doubles with jitter.", unit="s", gt=0)
+    ] = 1.0
+    backoff_max_s: Annotated[float, doc("Longest wait between reconnects.", unit="s", gt=0)] = 30.0
+    tries_before_failover: Annotated[
+        int, doc("Failed tries at one host before the other is tried.", ge=1, le=10)
+    ] = 2
+    failback_after_s: Annotated[
+        float,
+        doc(
+            "The primary must have been healthy for this long before we return to it, so that a "
+            "flapping region does not make us thrash.",
+            unit="s",
+            gt=0,
+        ),
+    ] = 60.0
+    max_message_bytes: Annotated[
+        int, doc("A larger message closes the socket with 1009.", unit="bytes", ge=1024)
+    ] = 1_048_576
+
+
+class Language(Section, frozen=True):
+    """Watching the spoken language, and telling the platform when it changes."""
+
+    initial: Annotated[
+        str, doc("Language a conversation starts in (BCP 47).", pattern=TAG_PATTERN)
+    ] = "en-US"
+    switch: Annotated[bool, doc("Switch the platform's model; off only records the change.")] = True
+    threshold: Annotated[
+        float, doc("Share of recent confidence the other language must hold.", gt=0, le=1)
+    ] = 0.85
+    min_evidence: Annotated[
+        int, doc("Fragments in the other language before a switch is considered.", ge=1)
+    ] = 3
+    cooldown_s: Annotated[
+        float, doc("No second switch of a conversation sooner than this.", unit="s", ge=0)
+    ] = 30.0
+
+
+class MaskStyle(StrEnum):
+    """How a removed span looks."""
+
+    REDACTED = "redacted"
+    LABEL = "label"
+
+
+class Redaction(Section, frozen=True):
+    """Removing personal data; it cannot be turned off."""
+
+    mask: Annotated[
+        MaskStyle, doc("`redacted` writes `[REDACTED]`, `label` writes `[PHONE]` and the like.")
+    ] = MaskStyle.REDACTED
+    languages: Annotated[
+        tuple[Annotated[str, Meta(pattern=TAG_PATTERN)], ...],
+        doc("Languages whose spoken numbers and phrases are recognised."),
+    ] = ("en", "es", "fr", "de")
+    hold_s: Annotated[
+        float,
+        doc(
+            "A sentence that may be the beginning of a number is held back no longer than this, "
+            "so that a number spoken across two sentences is caught.",
+            unit="s",
+            gt=0,
+            le=60,
+        ),
+    ] = 5.0
+    default_region: Annotated[
+        str,
+        doc("Region of phone numbers without a country code (ISO 3166).", pattern=r"^[A-Z]{2}$"),
+    ] = "US"
+
+
+KindName = Literal["sentence", "segment", "job", "archive", "gap", "language_changed", "reconciled"]
+
+
+class Destination(Section, frozen=True, tag_field="type"):
+    """What every destination has."""
+
+    name: Annotated[
+        str,
+        doc(
+            "Name in the store, logs and metrics; the type when not given. Renaming makes a new "
+            "destination."
+        ),
+    ] = ""
+    kinds: Annotated[
+        tuple[KindName, ...], doc("Kinds of record it receives; empty means all it can carry.")
+    ] = ()
+    deadline_s: Annotated[float, doc("Limit of one delivery.", unit="s", gt=0)] = 10.0
+    retry_first_s: Annotated[
+        float, doc("First wait before a delivery is tried again.", unit="s", gt=0)
+    ] = 0.2
+    retry_max_s: Annotated[float, doc("Longest wait between tries.", unit="s", gt=0)] = 30.0
+    max_attempts: Annotated[
+        int,
+        doc(
+            "Refusals of one record before it is a dead letter; an unavailable consumer does not "
+            "count. 0 never gives up.",
+            ge=0,
+        ),
+    ] = 20
+
+
+class GrpcDestination(Destination, frozen=True, tag="grpc"):
+    """A gRPC consumer: `steno.v1` where it offers it, else `transcript.v1`."""
+
+    address: Annotated[str, doc("Consumer, `host:port`.")] = "127.0.0.1:50051"
+    tls: Annotated[
+        Literal["auto", "on", "off"],
+        doc("`auto`: TLS except on loopback. `off` beyond loopback is refused."),
+    ] = "auto"
+    ca_file: Annotated[Path | None, doc("PEM bundle that signs the consumer's certificate.")] = None
+    cert_file: Annotated[Path | None, doc("Our certificate, for mutual TLS.")] = None
+    key_file: Annotated[Path | None, doc("Its private key; readable by us alone.")] = None
+    server_name: Annotated[
+        str, doc("Name expected in the consumer's certificate, if not its host.")
+    ] = ""
+    token: Annotated[Secret, doc("Bearer token sent with each call; only over TLS.")] = NO_SECRET
+    service: Annotated[
+        Literal["auto", "steno.v1", "transcript.v1"],
+        doc("Service to use; `auto` tries `steno.v1` first."),
+    ] = "auto"
+    keepalive_s: Annotated[
+        float, doc("HTTP/2 ping interval, to notice a half-open connection.", unit="s", gt=0)
+    ] = 20.0
+
+
+class JsonlDestination(Destination, frozen=True, tag="jsonl"):
+    """JSON lines into a file or to standard output."""
+
+    path: Annotated[str, doc("File, appended to; `-` is standard output.")] = "-"
+
+
+class ObjectsDestination(Destination, frozen=True, tag="objects"):
+    """Objects in S3, GCS, Azure or a folder; credentials from the provider's own variables."""
+
+    url: Annotated[str, doc("`s3://bucket/prefix`, `gs://…`, `az://…` or `file:///folder`.")] = ""
+    endpoint: Annotated[str, doc("S3-compatible service's address, if not AWS.")] = ""
+    region: Annotated[str, doc("S3 region, if the environment does not say.")] = ""
+
+
+class WebhookDestination(Destination, frozen=True, tag="webhook"):
+    """Signed HTTP requests (Standard Webhooks)."""
+
+    url: Annotated[str, doc("Endpoint; https, or http on loopback.")] = ""
+    secret: Annotated[
+        Secret, doc("Signing secret (`whsec_…`); during a rotation several, separated by spaces.")
+    ] = NO_SECRET
+    allow_private: Annotated[
+        bool,
+        doc(
+            "Permit addresses of private networks and loopback; off guards against requests "
+            "forged into our own network."
+        ),
+    ] = False
+
+
+AnyDestination = GrpcDestination | JsonlDestination | ObjectsDestination | WebhookDestination
+
+
+class Delivery(Section, frozen=True):
+    """Where finished records go."""
+
+    destinations: Annotated[
+        tuple[AnyDestination, ...],
+        doc(
+            "Array of tables `[[delivery.destinations]]`, each with a `type`. None at all: "
+            "`steno live` writes JSON lines to standard output."
+        ),
+    ] = ()
+    drain_s: Annotated[
+        float,
+        doc(
+            "Short commands deliver for at most this long before they end; the rest waits in the "
+            "store.",
+            unit="s",
+            ge=0,
+        ),
+    ] = 30.0
+
+
+class Store(Section, frozen=True):
+    """The database of records in the state directory."""
+
+    group_commit_ms: Annotated[
+        float,
+        doc(
+            "Records that finish within this time share one fsync; more saves CPU and adds "
+            "latency.",
+            unit="ms",
+            ge=0,
+            le=1000,
+        ),
+    ] = 5.0
+    acked_days: Annotated[
+        float, doc("Delivered records are kept this long, then erased.", unit="days", ge=0)
+    ] = 7.0
+    dead_days: Annotated[
+        float, doc("Dead letters are kept this long, then erased.", unit="days", ge=0)
+    ] = 30.0
+    ballast_mb: Annotated[
+        int,
+        doc(
+            "A file of this size is given up when the disk is full, so that retention can still "
+            "delete.",
+            unit="MB",
+            ge=0,
+        ),
+    ] = 16
+
+
+class Observability(Section, frozen=True):
+    """Logs, health and metrics."""
+
+    listen: Annotated[
+        str,
+        doc(
+            "Address of `/healthz`, `/readyz` and `/metrics`; empty turns them off. A busy port "
+            "is a warning and the next free one is taken. They carry no personal data and ask "
+            "for no password: keep them off public networks."
+        ),
+    ] = "127.0.0.1:9464"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], doc("Least level written to stderr.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["json", "console"], doc("`json`: one event, one line. `console`: for people.")
+    ] = "json"
+
+
+class Config(Section, frozen=True):
+    """All settings, parsed once. ``origins`` tells where each one came from."""
+
+    platform: Platform = Platform()
+    live: Live = Live()
+    language: Language = Language()
+    redaction: Redaction = Redaction()
+    delivery: Delivery = Delivery()
+    store: Store = Store()
+    observability: Observability = Observability()
+    features: Annotated[
+        tuple[Literal["live"], ...], doc("What `steno run` runs in one process.")
+    ] = ("live",)
+    state_dir: Annotated[
+        Path,
+        doc(
+            "Folder of the database, keys and token cache, mode 0700. Default "
+            "`$XDG_STATE_HOME/steno`, or `~/.local/state/steno`."
+        ),
+    ] = Path("~/.local/state/steno")
+    origins: dict[str, str] = field(default_factory=dict)
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "platform": Platform,
+    "live": Live,
+    "language": Language,
+    "redaction": Redaction,
+    "delivery": Delivery,
+    "store": Store,
+    "observability": Observability,
+}
+
+DESTINATIONS: dict[str, type[Destination]] = {
+    "grpc": GrpcDestination,
+    "jsonl": JsonlDestination,
+    "objects": ObjectsDestination,
+    "webhook": WebhookDestination,
+}
+
+TOP_LEVEL = ("features", "state_dir")
