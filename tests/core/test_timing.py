@@ -16,6 +16,7 @@ from steno.core.timing import (
     CircuitBreaker,
     CircuitState,
     Deadline,
+    Retries,
     SteppedBackoff,
     early_margin,
     parse_retry_after,
@@ -123,6 +124,24 @@ def test_deadline_counts_down_to_zero() -> None:
     assert not deadline.passed(104.9)
     assert deadline.passed(105.0)
     assert deadline.left(200.0) == 0.0
+
+
+def test_retries_end_with_their_deadline() -> None:
+    """A wait that would reach the deadline is not begun."""
+    retries = Retries(SteppedBackoff(1.0, 8.0, jitter_s=0.0), Deadline(10.0))
+    assert retries.next_delay(0.0, 0.0) == 1.0
+    assert retries.next_delay(7.9, 0.0) == 2.0
+    assert retries.next_delay(7.0, 0.0) is None
+    assert retries.left(7.0) == 3.0
+
+
+def test_a_peers_wish_is_a_lower_bound() -> None:
+    """Longer than the backoff: the wish and up to a tenth more. Shorter: the backoff."""
+    retries = Retries(SteppedBackoff(1.0, 1.0, jitter_s=0.0), Deadline(100.0))
+    assert retries.next_delay(0.0, 0.0, retry_after_s=20.0) == 20.0
+    assert retries.next_delay(0.0, 0.5, retry_after_s=20.0) == pytest.approx(21.0)
+    assert retries.next_delay(0.0, 0.0, retry_after_s=0.0) == 1.0
+    assert retries.next_delay(0.0, 0.0, retry_after_s=100.0) is None
 
 
 def test_breaker_opens_after_consecutive_failures_only() -> None:

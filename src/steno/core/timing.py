@@ -164,6 +164,37 @@ class Deadline:
         return now >= self.at
 
 
+class Retries:
+    """Decides after each failed try how long to wait, or that the time for trying is over.
+
+    A peer's wish is a lower bound, with a tenth of it added by the draw so that all who were
+    told the same do not come back together.
+
+    Args:
+        backoff: Delays where the peer asks for none.
+        deadline: No try starts at or after it.
+    """
+
+    __slots__ = ("_backoff", "_deadline")
+
+    def __init__(self, backoff: Backoff | SteppedBackoff, deadline: Deadline) -> None:
+        self._backoff = backoff
+        self._deadline = deadline
+
+    def next_delay(
+        self, now: float, draw: float, *, retry_after_s: float | None = None
+    ) -> float | None:
+        """Return the seconds to wait before the next try; None means give up."""
+        delay_s = self._backoff.next_delay(draw)
+        if retry_after_s is not None:
+            delay_s = max(delay_s, retry_after_s * (1.0 + 0.1 * draw))
+        return None if self._deadline.passed(now + delay_s) else delay_s
+
+    def left(self, now: float) -> float:
+        """Return the seconds left for trying."""
+        return self._deadline.left(now)
+
+
 # --- circuit breaker -------------------------------------------------------------------------
 
 
