@@ -1,10 +1,75 @@
+# Everything a checkout needs. `make demo` and `make test` set themselves up: Python 3.11 or later
+# with its venv module and a package index are all they ask for. PYTHON chooses the interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# One stamp for each set of packages: the demo does not wait for the tools of the tests.
+RUNTIME := $(VENV)/.runtime
+READY := $(VENV)/.ready
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest
 
-.PHONY: proto
-proto: $(STAMP)  ## regenerate src/steno/_proto from proto/
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=src/steno/_proto --pyi_out=src/steno/_proto \
-	  --grpc_python_out=src/steno/_proto proto/transcript_v1.proto proto/steno_v1.proto
-	sed -i -E 's/^import (\w+_pb2) as/from steno._proto import \1 as/' src/steno/_proto/*_pb2_grpc.py
+.PHONY: help setup demo test check bench soak fuzz docs lock proto clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+
+setup: $(READY)  ## make the virtual environment with everything in it
+
+demo: $(RUNTIME)  ## simulator, gateway and consumer on this machine; ends by itself
+	@$(BIN)/steno demo $(DEMO_ARGS)
+
+test: $(READY)  ## run the tests, full-count fault tests excepted
+	$(PYTEST) -n $(JOBS) -m "not soak" $(TEST_ARGS)
+
+check: $(READY)  ## format, lint, types, import contract, generated files, links
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/reference.py --check
+	$(BIN)/python tools/links.py
+	$(BIN)/python tools/proto.py --check
+
+bench: $(READY)  ## measure; STENO_BASELINE names the side-by-side harness
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+soak: $(READY)  ## the full counts of the fault tests
+	$(PYTEST) -m soak --timeout 3600 $(TEST_ARGS)
+
+fuzz: $(READY)  ## property tests with many more examples
+	$(PYTEST) -n $(JOBS) -m "hypothesis and not soak" --hypothesis-profile fuzz --timeout 3600 $(TEST_ARGS)
+
+docs: $(READY)  ## write the generated reference pages
+	$(BIN)/python tools/reference.py
+
+lock: $(READY)  ## compile requirements/*.in to pinned, hashed *.txt
+	cd requirements && for set in build runtime dev; do \
+	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-emit-index-url --no-emit-find-links $$set.in -o $$set.txt || exit 1; done
+
+proto: $(READY)  ## write src/steno/_proto from proto/
+	$(BIN)/python tools/proto.py
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Steno needs Python 3.11 or later; name it: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "making $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements/runtime.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	@echo "installing what Steno runs with" >&2
+	@$(PIP) -r requirements/build.txt -r requirements/runtime.txt
+	@$(EDITABLE)
+	@touch $@
+
+$(READY): requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing what Steno is built and tested with" >&2
+	@$(PIP) -r requirements/dev.txt
+	@$(EDITABLE)
+	@touch $(RUNTIME) $@
