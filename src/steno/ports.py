@@ -315,17 +315,20 @@ class ClientSocket(Protocol):
         """Stop reading: back-pressure reaches the peer through TCP."""
 
     def resume(self) -> None:
-        """Read on."""
+        """Start reading, or read on; may call the receiver before it returns."""
 
     async def close(self, code: int = 1000) -> None:
         """Close with the handshake, within the dialer's limit, then let go of the connection."""
+
+    def abort(self) -> None:
+        """Let go of the connection at once."""
 
 
 class SocketDialer(Protocol):
     """Opens WebSocket connections."""
 
     async def dial(self, request: DialRequest, receiver: SocketReceiver) -> ClientSocket:
-        """Connect and upgrade; ``receiver`` gets everything read, possibly before this returns.
+        """Connect and upgrade. Nothing is read before the first ``resume``.
 
         Raises:
             AuthError: 401 or 403 at the upgrade; ``fields["status"]`` says which.
