@@ -24,21 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0esteno_v1.proto\x12\x08steno.v1\"\xda\x01\n\x06Record\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\t\x12\x11\n\tutterance\x18\x06 \x01(\t\x12\x10\n\x08revision\x18\x07 \x01(\r\x12\x0b\n\x03key\x18\x08 \x01(\t\x12\x0b\n\x03seq\x18\t \x01(\x04\x12\x10\n\x08prev_seq\x18\n \x01(\x04\x12\x0e\n\x06origin\x18\x0b \x01(\t\x12\r\n\x05\x61t_us\x18\x0c \x01(\x03\x12\x0f\n\x07payload\x18\r \x01(\x0c\"?\n\x0bRecordBatch\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12!\n\x07records\x18\x02 \x03(\x0b\x32\x10.steno.v1.Record\"9\n\tRejection\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"J\n\x08\x42\x61tchAck\x12\x15\n\racked_through\x18\x01 \x01(\x04\x12\'\n\nrejections\x18\x02 \x03(\x0b\x32\x13.steno.v1.Rejection2J\n\x0cRecordStream\x12:\n\x07\x44\x65liver\x12\x15.steno.v1.RecordBatch\x1a\x12.steno.v1.BatchAck\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0esteno_v1.proto\x12\x08steno.v1\"\xda\x01\n\x06Record\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\t\x12\x11\n\tutterance\x18\x06 \x01(\t\x12\x10\n\x08revision\x18\x07 \x01(\r\x12\x0b\n\x03key\x18\x08 \x01(\t\x12\x0b\n\x03seq\x18\t \x01(\x04\x12\x10\n\x08prev_seq\x18\n \x01(\x04\x12\x0e\n\x06origin\x18\x0b \x01(\t\x12\r\n\x05\x61t_us\x18\x0c \x01(\x03\x12\x0f\n\x07payload\x18\r \x01(\x0c\"?\n\x0bRecordBatch\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12!\n\x07records\x18\x02 \x03(\x0b\x32\x10.steno.v1.Record\"u\n\tRejection\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\"\n\x07verdict\x18\x04 \x01(\x0e\x32\x11.steno.v1.Verdict\x12\x16\n\x0eretry_after_ms\x18\x05 \x01(\r\"J\n\x08\x42\x61tchAck\x12\x15\n\racked_through\x18\x01 \x01(\x04\x12\'\n\nrejections\x18\x02 \x03(\x0b\x32\x13.steno.v1.Rejection*G\n\x07Verdict\x12\x13\n\x0fVERDICT_REFUSED\x10\x00\x12\x11\n\rVERDICT_LATER\x10\x01\x12\x14\n\x10VERDICT_UNWANTED\x10\x02\x32J\n\x0cRecordStream\x12:\n\x07\x44\x65liver\x12\x15.steno.v1.RecordBatch\x1a\x12.steno.v1.BatchAck\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steno_v1_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_VERDICT']._serialized_start=509
+  _globals['_VERDICT']._serialized_end=580
   _globals['_RECORD']._serialized_start=29
   _globals['_RECORD']._serialized_end=247
   _globals['_RECORDBATCH']._serialized_start=249
   _globals['_RECORDBATCH']._serialized_end=312
   _globals['_REJECTION']._serialized_start=314
-  _globals['_REJECTION']._serialized_end=371
-  _globals['_BATCHACK']._serialized_start=373
-  _globals['_BATCHACK']._serialized_end=447
-  _globals['_RECORDSTREAM']._serialized_start=449
-  _globals['_RECORDSTREAM']._serialized_end=523
+  _globals['_REJECTION']._serialized_end=431
+  _globals['_BATCHACK']._serialized_start=433
+  _globals['_BATCHACK']._serialized_end=507
+  _globals['_RECORDSTREAM']._serialized_start=582
+  _globals['_RECORDSTREAM']._serialized_end=656
 # @@protoc_insertion_point(module_scope)

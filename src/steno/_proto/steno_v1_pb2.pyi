@@ -1,10 +1,20 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_REFUSED: _ClassVar[Verdict]
+    VERDICT_LATER: _ClassVar[Verdict]
+    VERDICT_UNWANTED: _ClassVar[Verdict]
+VERDICT_REFUSED: Verdict
+VERDICT_LATER: Verdict
+VERDICT_UNWANTED: Verdict
 
 class Record(_message.Message):
     __slots__ = ("id", "kind", "source", "conversation_id", "lane", "utterance", "revision", "key", "seq", "prev_seq", "origin", "at_us", "payload")
@@ -45,14 +55,18 @@ class RecordBatch(_message.Message):
     def __init__(self, batch: _Optional[int] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ...) -> None: ...
 
 class Rejection(_message.Message):
-    __slots__ = ("batch", "index", "reason")
+    __slots__ = ("batch", "index", "reason", "verdict", "retry_after_ms")
     BATCH_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     batch: int
     index: int
     reason: str
-    def __init__(self, batch: _Optional[int] = ..., index: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    verdict: Verdict
+    retry_after_ms: int
+    def __init__(self, batch: _Optional[int] = ..., index: _Optional[int] = ..., reason: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class BatchAck(_message.Message):
     __slots__ = ("acked_through", "rejections")

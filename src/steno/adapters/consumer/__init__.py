@@ -1,0 +1,1 @@
+"""The reference consumer: stores before it acknowledges, and drops repeats."""
