@@ -173,6 +173,9 @@ class Sink(Protocol):
     async def deliver(self, records: Sequence[Record]) -> list[Outcome]:
         """Hand over records in order; return one outcome for each, in the same order.
 
+        Nothing overtakes: after a ``Retry`` the later records of the same conversation come
+        back as ``Retry`` too. Only the first of them was tried and counts an attempt.
+
         Raises:
             SinkUnavailable: Nothing is known of any of them; all are tried again.
         """
