@@ -25,11 +25,11 @@ _TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Watch the tasks of every asynchronous test, before any fixture of its own is made."""
-    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(
-        getattr(item.obj, "hypothesis", item).inner_test
-        if hasattr(item.obj, "hypothesis")
-        else item.obj
-    ):
+    if not isinstance(item, pytest.Function):
+        return
+    property_test = getattr(item.obj, "hypothesis", None)
+    body = item.obj if property_test is None else property_test.inner_test
+    if inspect.iscoroutinefunction(body):
         item.fixturenames.insert(0, "no_task_left")
 
 
@@ -41,7 +41,7 @@ async def no_task_left() -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     end = loop.time() + TASK_GRACE_S
     while (left := _left(before)) and loop.time() < end:
-        await asyncio.sleep(0.01)
+        await asyncio.wait(left, timeout=0.05)
     names = sorted(task.get_coro().__qualname__ for task in left)  # type: ignore[union-attr]
     if left:
         pytest.fail(f"tasks left behind: {', '.join(names)}", pytrace=False)

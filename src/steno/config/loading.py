@@ -46,8 +46,9 @@ TUTORIAL_NAMES: tuple[tuple[str, str], ...] = (
     ("GENESYS_CONVERSATION_ID", "live.conversations"),
 )
 
-# STENO_ names that are no settings: the file to read, and what `make bench` is told.
-OTHER_NAMES = frozenset({"STENO_CONFIG", "STENO_BASELINE"})
+# STENO_ names that are no settings: the file to read, the token of `steno consume`, what
+# `make bench` is told, and where a fault test stops the store.
+OTHER_NAMES = frozenset({"STENO_CONFIG", "STENO_CONSUME_TOKEN", "STENO_BASELINE", "STENO_CRASH_AT"})
 
 # A Kubernetes service or linked container called "steno" puts these into every neighbour.
 _ORCHESTRATOR = re.compile(r"STENO(_[A-Z0-9_]+)?_(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP)\w*)?)")
@@ -450,7 +451,7 @@ def _destination_layer(
     for key, value in table.items():
         if key in _secrets(cls) and not isinstance(value, Secret):
             problems.append(_secret_in_file(f"{setting}.{key}", given.origin))
-        elif (of := key.removesuffix("_file")) in _secrets(cls):
+        elif key.endswith("_file") and (of := key.removesuffix("_file")) in _secrets(cls):
             layer[of] = Given(_SecretFile(str(value)), given.origin, base=given.base)
         elif key in cls.__struct_fields__:
             layer[key] = Given(value, given.origin, base=given.base)

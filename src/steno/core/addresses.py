@@ -11,13 +11,14 @@ def split_address(text: str, *, setting: str, origin: str = "") -> tuple[str, in
     Raises:
         ConfigError: Not of that form.
     """
-    name, _, port = text.strip().rpartition(":")
+    name, colon, port = text.strip().rpartition(":")
     bracketed = name.startswith("[") and name.endswith("]")
-    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise _wrong(setting, origin)
-    if (":" in name and not bracketed) or any(c.isspace() or c in "/@" for c in name):
+    host = name[1:-1] if bracketed else name
+    if (":" in host and not bracketed) or any(c.isspace() or c in "/@[]" for c in host):
         raise _wrong(setting, origin)
-    return name[1:-1] if bracketed else name, int(port)
+    return host, int(port)
 
 
 def _wrong(setting: str, origin: str) -> ConfigError:
