@@ -193,7 +193,7 @@ class GrpcSink:
         self._told_auth = False
         if mode is not self._told_mode:
             self._told_mode = mode
-            self._telemetry.info("sink.mode_found", destination=self._name, mode=mode.value)
+            self._telemetry.info("sink.mode_found", destination=self._name, state=mode.value)
 
     def _report(self, verdict: Verdict) -> None:
         """Log once what an operator must act on."""
@@ -206,7 +206,7 @@ class GrpcSink:
                 "sink.credentials_refused",
                 destination=self._name,
                 error_class=verdict.reason,
-                code=verdict.code,
+                cause=verdict.code.lower(),
             )
 
     # --- steno.v1 ----------------------------------------------------------------------------
