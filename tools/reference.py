@@ -1,0 +1,198 @@
+"""Write the reference pages that are made from the code; ``--check`` tells which are stale.
+
+Commands come from ``--help``, settings from the structs, metrics, events and fields from the
+vocabulary, errors from the error tree. A page's introduction is written here, beside what it
+introduces, so the pages in ``docs/reference`` that this makes are never edited by hand.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from steno import errors
+from steno.cli.common import ExitCode, exit_code
+from steno.cli.main import COMMANDS, load_command, make_app
+from steno.config.showing import reference
+from steno.observability.vocabulary import BUCKETS_S, EVENTS, FIELDS, METRICS
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "reference"
+WIDTH = 96
+NOTE = "<!-- Made by tools/reference.py (`make docs`). Do not edit. -->\n"
+
+
+def cli() -> Iterator[str]:
+    """Yield the page of commands, each with its help as it is printed."""
+    yield "# Commands\n"
+    yield (
+        "Every command takes `--help`; those that read settings take `--config`, `--state-dir` "
+        "and `--log-level` too, and `--json` for machine output on standard output (everything "
+        "for people goes to standard error). Exit codes are on the page of "
+        "[errors](errors.md#exit-codes).\n"
+    )
+    yield from _help("steno", typer.main.get_command(make_app()))
+    for name in COMMANDS:
+        yield from _help(f"steno {name}", load_command(name))
+
+
+def _help(title: str, command: Any) -> Iterator[str]:  # Any: click is private in typer
+    context = command.context_class(command, info_name=title, terminal_width=WIDTH)
+    yield f"## `{title}`\n"
+    yield f"```text\n{command.get_help(context).rstrip()}\n```\n"
+    if title != "steno":
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from _help(f"{title} {name}", inner)
+
+
+def settings() -> Iterator[str]:
+    """Yield the page of settings."""
+    yield "# Settings\n"
+    yield (
+        "One TOML file, found by `--config`, `STENO_CONFIG`, or at "
+        "`$XDG_CONFIG_HOME/steno/steno.toml`. An option wins over a `STENO_…` variable, that over "
+        "the variables of the tutorials, those over the file. An unknown key is an error. In a "
+        "variable an array is written with commas, an array of tables as JSON.\n"
+    )
+    yield (
+        "A secret never stands in the file: give it by its variable, or by the key with `_file` "
+        "added (`client_secret_file`, or `STENO_PLATFORM_CLIENT_SECRET_FILE`), naming a file "
+        "that others cannot read. The secret of a destination has the variable "
+        "`STENO_DELIVERY_<NAME>_<KEY>`, for example `STENO_DELIVERY_MY_HOOK_SECRET`. A relative "
+        "`…_file` path and `state_dir` in the file are relative to the file.\n"
+    )
+    yield "`steno config show` prints the effective values and where each came from.\n"
+    for table in reference():
+        yield f"## `{table.title}`\n"
+        yield f"{table.text}\n"
+        named = any(row.variables for row in table.rows)
+        yield _row(["Key", "Type", "Default", "Unit", "Meaning", *(["Variables"] if named else [])])
+        yield _row(["---"] * (6 if named else 5))
+        for row in table.rows:
+            default = f"`{row.default}`" if row.default else ""
+            cells = [f"`{row.key}`", row.kind, default, row.unit, row.text]
+            if named:
+                cells.append(" ".join(f"`{name}`" for name in row.variables))
+            yield _row(cells)
+        yield "\n"
+
+
+def metrics() -> Iterator[str]:
+    """Yield the page of metrics."""
+    yield "# Metrics\n"
+    bounds = ", ".join(f"{bound:g}" for bound in BUCKETS_S)
+    yield (
+        "Served as Prometheus text at `/metrics` (`observability.listen`). Labels have few values "
+        "and never an id. Histograms are in seconds with the bounds "
+        f"{bounds}. The process's own `process_…` and `python_…` metrics are there too.\n"
+    )
+    yield _row(["Metric", "Type", "Labels", "Meaning"])
+    yield _row(["---"] * 4)
+    for name, metric in sorted(METRICS.items()):
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield _row([f"`{name}`", metric.kind, labels, metric.text])
+
+
+def events() -> Iterator[str]:
+    """Yield the page of log events and fields."""
+    yield "# Log events\n"
+    yield (
+        "One event is one line of JSON on standard error: `event`, `level`, `at` (UTC) and fields "
+        "from the list below. Nothing a caller said, no number, name, token or signed address "
+        "is ever in one; what libraries log is kept without its words. Level `error` wakes "
+        "somebody, `warning` is read tomorrow, `info` tells the story.\n"
+    )
+    yield "## Events\n"
+    yield _row(["Event", "Meaning"])
+    yield _row(["---"] * 2)
+    for name, text in sorted(EVENTS.items()):
+        yield _row([f"`{name}`", text])
+    yield "\n## Fields\n"
+    yield _row(["Field", "Meaning"])
+    yield _row(["---"] * 2)
+    for name, text in sorted(FIELDS.items()):
+        yield _row([f"`{name}`", text])
+
+
+EXIT_TEXTS = {
+    ExitCode.DONE: "Done. A command that follows or serves ends so after SIGINT or SIGTERM.",
+    ExitCode.FAILED: "The work failed.",
+    ExitCode.USAGE: "Wrong usage or configuration.",
+    ExitCode.AUTHENTICATION: "The platform or the consumer refused our credentials.",
+    ExitCode.UNREACHABLE: "The platform could not be reached.",
+    ExitCode.NOTHING_FOUND: "Nothing met the criteria.",
+    ExitCode.INTERRUPTED: "Interrupted, or ended at once by a second signal.",
+}
+
+
+def error_pages() -> Iterator[str]:
+    """Yield the page of exit codes and errors."""
+    yield "# Errors and exit codes\n"
+    yield "## Exit codes\n"
+    yield _row(["Code", "Meaning"])
+    yield _row(["---"] * 2)
+    for code in ExitCode:
+        yield _row([str(code.value), EXIT_TEXTS[code]])
+    yield "\n## Errors\n"
+    yield (
+        "A command that fails writes one line to standard error, under `--json` a JSON object "
+        "with `class`, `message`, `fix`, `fields` and `retryable`. Messages are built from facts "
+        "of ours and never quote a peer.\n"
+    )
+    yield _row(["Class", "Below", "Tried again", "Exit code", "Meaning"])
+    yield _row(["---"] * 5)
+    for cls in _tree(errors.StenoError):
+        text = (inspect.getdoc(cls) or "").splitlines()[0]
+        code = exit_code(cls.__new__(cls))
+        retried = "yes" if cls.retryable else ""
+        above = cls.__bases__[0].__name__
+        below = "" if above == "Exception" else f"`{above}`"
+        yield _row([f"`{cls.__name__}`", below, retried, str(code.value), text])
+
+
+def _tree(cls: type[errors.StenoError]) -> Iterator[type[errors.StenoError]]:
+    yield cls
+    for inner in cls.__subclasses__():
+        if inner.__module__ == errors.__name__:
+            yield from _tree(inner)
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "commands.md": cli,
+    "settings.md": settings,
+    "metrics.md": metrics,
+    "log-events.md": events,
+    "errors.md": error_pages,
+}
+
+
+def main() -> int:
+    """Write the pages, or compare; 1 when one is stale."""
+    stale = []
+    for name, page in PAGES.items():
+        text = NOTE + "\n".join(page()).rstrip() + "\n"
+        target = FOLDER / name
+        if target.is_file() and target.read_text() == text:
+            continue
+        stale.append(name)
+        if "--check" not in sys.argv:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+    if "--check" not in sys.argv:
+        return 0
+    for name in stale:
+        print(f"stale: docs/reference/{name}; run `make docs`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
