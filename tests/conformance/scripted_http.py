@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -66,7 +67,9 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def scripted(*script: Reply) -> AsyncIterator[ScriptedServer]:
+async def scripted(
+    *script: Reply, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ScriptedServer]:
     """Serve ``script`` while the block runs."""
     server = ScriptedServer(list(script))
     app = web.Application()
@@ -74,9 +77,9 @@ async def scripted(*script: Reply) -> AsyncIterator[ScriptedServer]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=True)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        server.host = Host("127.0.0.1", runner.addresses[0][1], secure=False)
+        server.host = Host("127.0.0.1", runner.addresses[0][1], secure=tls is not None)
         yield server
     finally:
         await runner.cleanup()
