@@ -1,0 +1,282 @@
+"""The command ``steno-sim``: the simulator alone, on one port (or two, with a backup region)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import ssl
+
+    from steno_sim.faults import Fault
+    from steno_sim.oauth import Client
+    from steno_sim.scenario import Scenario
+    from steno_sim.server import Simulator
+    from steno_sim.world import World
+
+app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
+
+_EXAMPLE = """A Genesys Cloud simulator for development and tests: OAuth, the transcript stream,
+notification channels, scenarios and faults, without an organisation.
+
+Example, and a gateway that follows it:
+
+    steno-sim --scenario demo --speed 5 --wait-for-sockets 1
+
+    OAUTH_CLIENT_ID=steno-demo OAUTH_CLIENT_SECRET=steno-demo-secret steno live --host http://127.0.0.1:9080
+
+While it runs, http://127.0.0.1:9080/_sim/stats tells what was sent, and a POST to
+/_sim/faults makes something go wrong: {"kind": "drop", "code": 1012}.
+It serves until SIGINT or SIGTERM, or until the scenario is over with --exit-at-end.
+"""
+
+
+class _Usage(Exception):
+    """An option is wrong; the message says which and why."""
+
+
+@app.command(help=_EXAMPLE)
+def run(
+    listen: Annotated[str, typer.Option(help="Address and port; port 0 takes a free one.")] = (
+        "127.0.0.1:9080"
+    ),
+    backup_listen: Annotated[
+        str, typer.Option(help="Address and port of a second region, hearing the same calls.")
+    ] = "",
+    scenario: Annotated[
+        str, typer.Option(help="A packaged scenario (demo, load, quiet) or a TOML or JSON file.")
+    ] = "demo",
+    faults: Annotated[
+        Path | None, typer.Option(help='File of faults: {"faults": [...]}, JSON or TOML.')
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0, help="Multiple of real time; 0 is flat out.")
+    ] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Another run of the same scenario.")] = None,
+    conversations: Annotated[
+        int, typer.Option(min=0, help="Number of conversations; 0 as the scenario has it.")
+    ] = 0,
+    fragments: Annotated[
+        int, typer.Option(min=0, help="Load only: fragments of each conversation; 0 as it has.")
+    ] = 0,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="Load only: fragments/s in all; 0 is flat out."),
+    ] = None,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Wait while nobody listens, in place of missing.")
+    ] = False,
+    wait_for_sockets: Annotated[
+        int, typer.Option(min=0, help="Begin once so many sockets are connected.")
+    ] = 0,
+    expires_in: Annotated[
+        float, typer.Option(min=0.1, help="Life of access tokens in seconds.")
+    ] = 3600.0,
+    client: Annotated[
+        list[str] | None,
+        typer.Option(help="OAuth client id:secret; repeat for more. Default: the demo client."),
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(help="PEM with which the first client's JWT assertions are verified."),
+    ] = None,
+    jwt_tokens: Annotated[
+        bool, typer.Option("--jwt-tokens", help="Tokens shaped like JWTs, scopes inside.")
+    ] = False,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: speak TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    exit_at_end: Annotated[
+        bool, typer.Option("--exit-at-end", help="End when the scenario is over.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the counts as one JSON line at the end.")
+    ] = False,
+) -> None:
+    """Run the simulator; see the command's own help."""
+    try:
+        script = _scenario(scenario, fragments, rate)
+        clients = _clients(client or [], public_key)
+        given = _faults(faults)
+        context = _tls(tls_cert, tls_key)
+        addresses = [_address(listen), *([_address(backup_listen)] if backup_listen else [])]
+    except (_Usage, ValueError, OSError) as error:
+        typer.echo(f"steno-sim: {error}", err=True)
+        raise typer.Exit(2) from None
+
+    async def main() -> dict[str, Any]:
+        from steno_sim.oauth import TokenService
+        from steno_sim.world import World
+
+        world = World(
+            script,
+            speed=speed,
+            seed=seed,
+            conversations=conversations,
+            hold=hold,
+            wait_for_sockets=wait_for_sockets,
+        )
+        async with AsyncExitStack() as stack:
+            sims = []
+            for (address, port), name in zip(addresses, ("primary", "backup"), strict=False):
+                tokens = TokenService(clients, expires_in_s=expires_in, jwt_tokens=jwt_tokens)
+                sims.append(await _enter(stack, world, name, address, port, tokens, context))
+            for fault in given:
+                world.inject(fault)
+            await stack.enter_async_context(world)
+            await _serve(world, sims, exit_at_end=exit_at_end)
+            return world.stats(conversations=True)
+
+    _finish(_run(main()), as_json=as_json)
+
+
+async def _enter(
+    stack: AsyncExitStack,
+    world: World,
+    name: str,
+    address: str,
+    port: int,
+    tokens: Any,
+    context: ssl.SSLContext | None,
+) -> Simulator:
+    from steno_sim.server import Simulator
+
+    sim = Simulator(
+        world=world, name=name, listen=address, port=port, tokens=tokens, ssl_context=context
+    )
+    await stack.enter_async_context(sim)
+    typer.echo(f"steno-sim: {name} listens on {sim.host}", err=True)
+    return sim
+
+
+async def _serve(world: World, sims: list[Simulator], *, exit_at_end: bool) -> None:
+    """Serve until a signal, a control request, or the end of the scenario."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    waiting = {loop.create_task(stop.wait()), loop.create_task(_played(world, exit_at_end))}
+    waiting |= {loop.create_task(_set(sim.ended)) for sim in sims}
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _played(world: World, leave: bool) -> None:
+    await world.finished()
+    typer.echo("steno-sim: the scenario is over", err=True)
+    if not leave:
+        await asyncio.Event().wait()
+
+
+def _run(work: Any) -> dict[str, Any]:
+    try:
+        import uvloop
+    except ImportError:
+        runner = asyncio.Runner()
+    else:
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner:
+        try:
+            result: dict[str, Any] = runner.run(work)
+        except OSError as error:
+            typer.echo(f"steno-sim: cannot listen: {error.strerror or error}", err=True)
+            raise typer.Exit(2) from None
+    return result
+
+
+def _finish(stats: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(stats), flush=True)
+        return
+    line = (
+        f"steno-sim: {stats['due']} of {stats['fragments']} fragments fell due, "
+        f"{stats['delivered']} delivered, {stats['missed']} missed"
+    )
+    print(line, file=sys.stderr)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise _Usage(f"{text!r} is not address:port")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _scenario(source: str, fragments: int, rate: float | None) -> Scenario:
+    import msgspec
+
+    from steno_sim.scenario import load
+
+    found = load(source)
+    if not fragments and rate is None:
+        return found
+    if found.load is None:
+        raise _Usage("--fragments and --rate need a load scenario")
+    spec = msgspec.structs.replace(
+        found.load,
+        fragments=fragments or found.load.fragments,
+        rate=found.load.rate if rate is None else rate,
+    )
+    return msgspec.structs.replace(found, load=spec)
+
+
+def _clients(given: list[str], public_key: Path | None) -> list[Client]:
+    import msgspec
+
+    from steno_sim.oauth import Client
+
+    clients = []
+    for text in given:
+        client_id, colon, secret = text.partition(":")
+        if not colon or not client_id:
+            raise _Usage("--client takes id:secret")
+        clients.append(Client(id=client_id, secret=secret))
+    clients = clients or [Client()]
+    if public_key is not None:
+        clients[0] = msgspec.structs.replace(clients[0], public_key=public_key.read_text())
+    return clients
+
+
+def _faults(path: Path | None) -> list[Fault]:
+    from steno_sim.faults import load_faults
+
+    return load_faults(path) if path is not None else []
+
+
+def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if cert is None:
+        if key is not None:
+            raise _Usage("--tls-key needs --tls-cert")
+        return None
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+def main() -> None:
+    """Run ``steno-sim``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""What the simulator writes on the wire, in the exact shapes of both families.
+
+Transcript stream: the tutorial's ``TRANSCRIPT_UPDATE`` message, keys in its order.
+Notifications: the platform's event envelope and the schema of the transcription topic,
+conversation topics and control messages. Pure; times are UTC microseconds.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from steno_sim.script import Piece, Plan, Utterance, What
+from steno_sim.speech import spoken
+
+ORGANIZATION_ID = "5a1c3e70-4b2d-4c6e-8f90-1a2b3c4d5e6f"
+_encode = msgspec.json.encode
+
+
+class StreamMessage(msgspec.Struct):
+    """A message of the transcript stream."""
+
+    event: str
+    conversationId: str  # noqa: N815 - the wire's own name
+    participantId: str  # noqa: N815 - the wire's own name
+    transcript: str
+    confidence: float
+    isFinal: bool  # noqa: N815 - the wire's own name
+    language: str
+    timestamp: str
+
+
+class _Stamp:
+    """RFC 3339 text of microseconds; keeps the last second's text, as most calls need it."""
+
+    __slots__ = ("_prefix", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = ""
+
+    def __call__(self, at_us: int) -> str:
+        second, micro = divmod(at_us, 1_000_000)
+        if second != self._second:
+            self._second = second
+            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._prefix}.{micro:06d}Z"
+
+
+stamp = _Stamp()
+
+
+def milli_stamp(at_us: int) -> str:
+    """Give RFC 3339 text with milliseconds, as the platform writes its times."""
+    return f"{stamp(at_us)[:-4]}Z"
+
+
+def stream_message(
+    piece: Piece, plan: Plan, participant: str, language: str, *, at_us: int
+) -> bytes:
+    """Give the transcript stream's message of a fragment."""
+    return _encode(
+        StreamMessage(
+            "TRANSCRIPT_UPDATE",
+            plan.id,
+            participant,
+            piece.text,
+            piece.confidence,
+            piece.final,
+            language,
+            stamp(at_us),
+        )
+    )
+
+
+def envelope(topic: str, body: dict[str, Any]) -> bytes:
+    """Give the event message of a topic."""
+    return _encode(
+        {
+            "topicName": topic,
+            "version": "2",
+            "eventBody": body,
+            "metadata": {"CorrelationId": str(uuid.uuid4())},
+        }
+    )
+
+
+def control(message: str) -> bytes:
+    """Give a ``channel.metadata`` message: the heartbeat or the pong."""
+    return _encode({"topicName": "channel.metadata", "eventBody": {"message": message}})
+
+
+def socket_closing() -> bytes:
+    """Give the notice that the socket will be closed within a minute."""
+    return _encode(
+        {
+            "topicName": "v2.system.socket_closing",
+            "version": "2",
+            "eventBody": {"message": "The socket will be closed soon, connect again"},
+        }
+    )
+
+
+def transcription_topic(conversation_id: str) -> str:
+    """Give the topic of a conversation's live transcript."""
+    return f"v2.conversations.{conversation_id}.transcription"
+
+
+def session_event(piece: Piece, plan: Plan, *, at_us: int, start_us: int) -> bytes:
+    """Give a status-only event: the session goes on, or ended."""
+    ended = piece.what is What.SESSION_ENDED
+    body = _session_body(piece, plan, at_us, start_us)
+    body["status"] = {
+        "offsetMs": max(0, (at_us - start_us) // 1000),
+        "status": "SESSION_ENDED" if ended else "SESSION_ONGOING",
+    }
+    return envelope(transcription_topic(plan.id), body)
+
+
+def transcript_event(
+    piece: Piece,
+    plan: Plan,
+    utterance: Utterance,
+    text: str,
+    *,
+    at_us: int,
+    start_us: int,
+    offset_ms: int,
+    duration_ms: int,
+) -> bytes:
+    """Give the transcription topic's event of an utterance as far as it is known.
+
+    Args:
+        piece: The fragment that made the platform send it.
+        plan: The conversation.
+        utterance: What the fragment belongs to.
+        text: Displayed text of the utterance up to this fragment.
+        at_us: Time of the event, UTC.
+        start_us: Start of the communication session, UTC.
+        offset_ms: Start of the speech from the start of transcription.
+        duration_ms: Its length so far.
+    """
+    said = spoken(text, utterance.language)
+    body = _session_body(piece, plan, at_us, start_us)
+    body["transcripts"] = [
+        {
+            "utteranceId": utterance.id,
+            "isFinal": piece.final,
+            "channel": "INTERNAL" if utterance.who == "agent" else "EXTERNAL",
+            "engineProvider": "GENESYS",
+            "engineId": "r2d2",
+            "engineName": "r2d2",
+            "dialect": utterance.language,
+            "agentAssistEnabled": False,
+            "voiceTranscriptionEnabled": True,
+            "alternatives": [
+                {
+                    "confidence": piece.confidence,
+                    "offsetMs": offset_ms,
+                    "durationMs": duration_ms,
+                    "transcript": said,
+                    "words": _words(said, piece.confidence, offset_ms, duration_ms),
+                    "decoratedTranscript": text,
+                    "decoratedWords": _words(text, piece.confidence, offset_ms, duration_ms),
+                }
+            ],
+        }
+    ]
+    body["status"] = {"offsetMs": offset_ms, "status": "SESSION_ONGOING"}
+    return envelope(transcription_topic(plan.id), body)
+
+
+def _session_body(piece: Piece, plan: Plan, at_us: int, start_us: int) -> dict[str, Any]:
+    return {
+        "eventTime": milli_stamp(at_us),
+        "organizationId": ORGANIZATION_ID,
+        "conversationId": plan.id,
+        "communicationId": plan.communications[piece.leg - 1],
+        "sessionStartTimeMs": start_us // 1000,
+        "transcriptionStartTimeMs": start_us // 1000,
+    }
+
+
+def _words(text: str, confidence: float, offset_ms: int, duration_ms: int) -> list[dict[str, Any]]:
+    """Give the words of a text, its time shared out by their lengths."""
+    words = text.split()
+    total = sum(len(w) for w in words) or 1
+    out: list[dict[str, Any]] = []
+    passed = 0
+    for word in words:
+        begin = offset_ms + duration_ms * passed // total
+        passed += len(word)
+        end = offset_ms + duration_ms * passed // total
+        out.append(
+            {
+                "confidence": confidence,
+                "offsetMs": begin,
+                "durationMs": end - begin,
+                "word": word,
+            }
+        )
+    return out
+
+
+def conversation_entity(plan: Plan, *, start_us: int, stage: What, at_us: int) -> dict[str, Any]:
+    """Give a conversation as the platform tells it: id, times and participants."""
+    ended = stage is What.ENDED
+    answered = stage is not What.STARTED
+    begun = milli_stamp(start_us)
+    people: list[dict[str, Any]] = [
+        {
+            "id": plan.customer_participant,
+            "purpose": "customer",
+            "startTime": begun,
+            "calls": [
+                {
+                    "id": communication,
+                    "state": "disconnected" if ended else "connected",
+                    "direction": "inbound",
+                    "provider": "Edge",
+                }
+                for communication in plan.communications
+            ],
+        },
+        {
+            "id": str(uuid.uuid5(uuid.UUID(plan.customer_participant), "acd")),
+            "purpose": "acd",
+            "queueId": plan.queue,
+            "startTime": begun,
+            "calls": [
+                {
+                    "id": str(uuid.uuid5(uuid.UUID(plan.agent_participant), "acd-call")),
+                    "state": "disconnected" if answered else "connected",
+                }
+            ],
+        },
+    ]
+    if answered:
+        people.append(
+            {
+                "id": plan.agent_participant,
+                "purpose": "agent",
+                "userId": plan.agent,
+                "queueId": plan.queue,
+                "startTime": begun,
+                "calls": [
+                    {
+                        "id": str(uuid.uuid5(uuid.UUID(plan.agent_participant), "call")),
+                        "state": "disconnected" if ended else "connected",
+                    }
+                ],
+            }
+        )
+    if ended:
+        for person in people:
+            person["endTime"] = milli_stamp(at_us)
+    entity: dict[str, Any] = {"id": plan.id, "participants": people}
+    return entity
+
+
+def conversation_topics(plan: Plan) -> list[str]:
+    """Give the topics that announce a conversation."""
+    return [
+        f"v2.routing.queues.{plan.queue}.conversations",
+        f"v2.routing.queues.{plan.queue}.conversations.calls",
+        f"v2.users.{plan.agent}.conversations",
+        f"v2.users.{plan.agent}.conversations.calls",
+    ]
