@@ -95,6 +95,7 @@ class _Envelope(msgspec.Struct, gc=False):
 
 
 _KEYS = tuple(field.encode_name for field in msgspec.structs.fields(_Update))
+_KEY_SET = frozenset(_KEYS)
 _NEEDLES = tuple(f'"{key}"'.encode() for key in _KEYS)
 _update = msgspec.json.Decoder(_Update).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
@@ -206,7 +207,7 @@ def _field_of(exc: msgspec.ValidationError) -> str:
 
 
 def _refuse_repeated_keys(data: bytes) -> None:
-    """Raise for an object that says the same thing twice.
+    """Raise for an object that says the same of our keys twice.
 
     Which of two values counts differs between JSON parsers (RFC 8259, 4), so nobody can rely on
     either. A message with exactly our keys and no escaped quote never comes here.
@@ -217,7 +218,8 @@ def _refuse_repeated_keys(data: bytes) -> None:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> None:
-    if len({key for key, _ in pairs}) != len(pairs):
+    ours = [key for key, _ in pairs if key in _KEY_SET]
+    if len(set(ours)) != len(ours):
         raise Malformed("repeated-key")
 
 

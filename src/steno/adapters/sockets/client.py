@@ -345,8 +345,9 @@ class Connection(asyncio.Protocol):
             self._asked = True
             self.protocol.send_close(code)
             self.flush()
-        if self._transport is not None and not self._ended:
-            # The peer's answer has to be read, whatever the caller's back-pressure.
+        if self._transport is not None and not self._gone.done():
+            # The peer's answer has to be read, whatever the caller's back-pressure. And TCP is
+            # left to the peer to end: a reset could overtake the close frame.
             self._reading = True
             with contextlib.suppress(RuntimeError):
                 self._transport.resume_reading()
