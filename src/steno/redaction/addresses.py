@@ -1,0 +1,294 @@
+"""E-mail addresses, written ("anna@example.com") and said ("anna at example dot com").
+
+A spoken address is found from its "at": forwards over the domain up to the last label, then
+backwards over the local part as far as joining words ("dot", "underscore"), spelled letters
+and numbers reach.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from steno.redaction.entities import Entity, Span
+from steno.redaction.spoken import Table
+from steno.redaction.tokens import MIXED, NUMERIC, PLAIN, SIGN, TAKEN, Token
+
+_WRITTEN = re.compile(
+    r"[\w.%+'’!#$&*/=?^`{|}~-]{1,64}\s?[@＠]\s?[^\W_][\w-]{0,62}(?:\.[\w-]{1,63}){0,8}"
+)
+_AT_SIGNS = ("@", "＠")
+_JOIN_SIGNS = frozenset("._-+")
+_SKIPPED = frozenset(".,…;-\"'")
+_MAX_LOCAL = 24
+_MAX_DOMAIN = 16
+_MAX_LOOSE = 2
+"""Words of a local part beyond the first that no "dot" or underscore joins ("john smith")."""
+
+# Last labels heard often; any short label is accepted when the rest leaves no doubt.
+_LAST_LABELS = frozenset(
+    [
+        "com",
+        "org",
+        "net",
+        "edu",
+        "gov",
+        "de",
+        "fr",
+        "es",
+        "uk",
+        "us",
+        "co",
+        "io",
+        "info",
+        "biz",
+        "mx",
+        "ar",
+        "cl",
+        "pe",
+        "at",
+        "ch",
+        "be",
+        "eu",
+        "it",
+        "nl",
+        "ca",
+        "au",
+        "me",
+        "email",
+        "online",
+        "app",
+        "dev",
+        "cloud",
+        "tech",
+        "store",
+        "shop",
+        "example",
+        "test",
+        "invalid",
+        "gmbh",
+        "berlin",
+        "paris",
+        "cat",
+        "pt",
+        "br",
+        "pl",
+        "se",
+        "no",
+        "dk",
+        "fi",
+        "ie",
+        "in",
+        "jp",
+        "local",
+        "website",
+        "site",
+        "xyz",
+    ]
+)
+
+
+class Beginning(NamedTuple):
+    """An address which may go on behind the end of the text, from character ``start``.
+
+    ``sure`` says it looks like a local part by itself (joined, spelled, or with its "at").
+    """
+
+    start: int
+    sure: bool
+
+
+def find_written(text: str) -> list[Span]:
+    """Addresses with an "@" and a domain."""
+    spans = []
+    for match in _WRITTEN.finditer(text):
+        start, end = match.span()
+        while text[end - 1] in ".-":
+            end -= 1
+        # A trailing sign of the sentence before is no part of the address.
+        while start < end and text[start] in ".!?'’/*&=~-":
+            start += 1
+        spans.append(Span(start, end, Entity.EMAIL))
+    return spans
+
+
+def find_spoken(tokens: list[Token], table: Table, *, expected: bool) -> list[Span]:
+    """Addresses with the "at" or a "dot" said.
+
+    Args:
+        expected: The sentence or the one before speaks of an e-mail address.
+    """
+    spans: list[Span] = []
+    for index, token in enumerate(tokens):
+        if token.kind == TAKEN or not _is_at(token, table):
+            continue
+        sign = token.text in _AT_SIGNS
+        last = _domain(tokens, index + 1, table, sure=sign or token.text != "at" or expected)
+        if last < 0:
+            continue
+        first = _local(tokens, index - 1, table, expected=expected or sign)
+        if first < 0:
+            if not expected and not sign:
+                continue  # "look at amazon dot com": a place, nobody's address
+            first = index
+        spans.append(Span(tokens[first].start, tokens[last].end, Entity.EMAIL))
+    return spans
+
+
+def beginning(tokens: list[Token], table: Table, *, expected: bool) -> Beginning | None:
+    """The address that breaks off at the end of the tokens, if there is one."""
+    last = len(tokens) - 1
+    while last >= 0 and tokens[last].kind == SIGN and tokens[last].text in _SKIPPED:
+        last -= 1
+    if last < 0 or tokens[last].kind == TAKEN:
+        return None
+    for index in range(last, max(-1, last - 8), -1):
+        token = tokens[index]
+        if token.kind == TAKEN:
+            break
+        if not _is_at(token, table) or not (token.text != "at" or expected):
+            continue
+        if _domain(tokens, index + 1, table, sure=True) >= 0:
+            return None  # whole, and judged already
+        first = _local(tokens, index - 1, table, expected=True)
+        return Beginning(tokens[first if first >= 0 else index].start, sure=True)
+    if not expected:
+        return None
+    if _is_dot(tokens, last, table) or tokens[last].text in table.joiners:
+        last -= 1
+    first = _local(tokens, last, table, expected=True)
+    if first < 0:
+        return None
+    joined = any(
+        _is_dot(tokens, i, table)
+        or tokens[i].text in table.joiners
+        or tokens[i].kind in (NUMERIC, MIXED)
+        for i in range(first, len(tokens))
+    )
+    letters = sum(1 for i in range(first, last + 1) if len(tokens[i].text) == 1)
+    return Beginning(tokens[first].start, sure=joined or letters >= 3)
+
+
+def _is_at(token: Token, table: Table) -> bool:
+    return token.text in _AT_SIGNS or (token.kind == PLAIN and token.text in table.at)
+
+
+def _is_dot(tokens: list[Token], index: int, table: Table) -> bool:
+    """A "dot" said, or a full stop with no blank around it."""
+    token = tokens[index]
+    if token.kind == PLAIN:
+        return token.text in table.dots
+    return (
+        token.text == "."
+        and 0 < index < len(tokens) - 1
+        and tokens[index - 1].end == token.start
+        and tokens[index + 1].start == token.end
+    )
+
+
+def _domain(tokens: list[Token], index: int, table: Table, *, sure: bool) -> int:
+    """Index of the domain's last token, -1 when no domain stands at ``index``."""
+    last = -1
+    dots = pieces = loose = 0
+    position = index
+    end = min(len(tokens), index + _MAX_DOMAIN)
+    glued = False
+    while position < end:
+        token = tokens[position]
+        if token.kind == TAKEN:
+            break
+        if _is_dot(tokens, position, table):
+            if not pieces:
+                if position > index:
+                    break
+            else:
+                dots, pieces, glued = dots + 1, 0, True
+                loose = 0
+        elif token.kind == SIGN:
+            if token.text == "-" or (token.text in _SKIPPED and not pieces):
+                glued = glued or token.text == "-"
+            elif token.text not in (",", ".") or dots:
+                break
+        elif token.text in table.joiners and pieces:
+            glued = True
+        elif pieces and not glued and len(token.text) > 1:
+            if dots or loose >= _MAX_LOOSE or token.text in table.stops:
+                break
+            loose, pieces = loose + 1, pieces + 1
+        elif not dots and not pieces and token.text in table.stops and len(token.text) > 1:
+            break  # "at the office.com"
+        else:
+            known = not dots or _last_label(token, sure=sure or dots > 1)
+            if not known and not _dot_follows(tokens, position, table):
+                break
+            pieces, glued = pieces + 1, False
+            if dots:
+                last = position
+        position += 1
+    return last
+
+
+def _dot_follows(tokens: list[Token], position: int, table: Table) -> bool:
+    return position + 1 < len(tokens) and _is_dot(tokens, position + 1, table)
+
+
+def _last_label(token: Token, *, sure: bool) -> bool:
+    return token.text in _LAST_LABELS or (
+        sure and token.kind == PLAIN and 1 <= len(token.text) <= 6
+    )
+
+
+def _local(tokens: list[Token], index: int, table: Table, *, expected: bool) -> int:
+    """Index of the local part's first token, -1 when none ends at ``index``."""
+    first = -1
+    loose = 0
+    joined = True
+    position = index
+    while position >= 0 and index - position < _MAX_LOCAL:
+        token = tokens[position]
+        word = token.text
+        if token.kind == TAKEN:
+            break
+        if token.kind == SIGN:
+            if word in _JOIN_SIGNS and _tight(tokens, position):
+                joined = True
+            elif not (word in _SKIPPED or word == "_"):
+                break
+        elif word in table.dots or word in table.joiners:
+            joined = True
+        elif word in table.fillers and word not in table.joiners and len(word) > 1:
+            if first < 0:
+                joined = True
+        elif _spelled(token, table):
+            first, joined = position, joined and first < 0
+        elif joined and (first >= 0 or word not in table.stops):
+            first, joined = position, False
+        elif word in table.stops or loose >= _MAX_LOOSE:
+            break
+        elif first >= 0 and not joined:
+            if not expected and not _spelled(tokens[first], table):
+                break
+            first, loose = position, loose + 1
+        else:
+            break
+        position -= 1
+    return first
+
+
+def _spelled(token: Token, table: Table) -> bool:
+    """A letter or a number, which people string together without "dot"."""
+    return (
+        token.kind == NUMERIC
+        or (len(token.text) == 1 and token.kind == PLAIN and token.text not in ("a", "y", "à", "o"))
+        or (token.text in table.numbers and token.text not in table.weak)
+        or token.text in table.multipliers
+    )
+
+
+def _tight(tokens: list[Token], position: int) -> bool:
+    token = tokens[position]
+    return (
+        0 < position < len(tokens) - 1
+        and tokens[position - 1].end == token.start
+        and tokens[position + 1].start == token.end
+    )

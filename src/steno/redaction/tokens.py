@@ -1,0 +1,79 @@
+"""Words, digit groups and signs of a sentence with their places."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# A word keeps its apostrophe part ("o'clock", "it's") and "e-mail" its hyphen; letters and
+# digits glued together ("c7f12", "5th") are one token, which is no number.
+_TOKEN = re.compile(r"e-mails?\b|[^\W_]+(?:['’][^\W\d_]+)*|[^\w\s]|_", re.IGNORECASE)
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_AMOUNT = (
+    r"[$€£¥]\s?\d+(?:[.,]\d+)*(?:[ ]?(?:k|m|bn)\b)?"
+    r"|(?<![\d.,])\d+(?:[.,]\d+)*\s?[€$£¥%‰°]"
+)
+_TIME = r"(?<![\d:])\d{1,2}:\d{2}(?::\d{2})?(?![\d:])|\b\d{1,2}[hH]\d{2}\b"
+_DATE = (
+    r"(?<![\d./-])(?:(?:19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
+    r"|(?:0?[1-9]|[12]\d|3[01])([-/.])(?:0?[1-9]|[12]\d|3[01])\2(?:(?:19|20)\d\d|\d\d))"
+    r"(?![-/.]?\d)"
+)
+_QUANTITY = re.compile(f"{_AMOUNT}|{_TIME}|{_DATE}")
+
+PLAIN, NUMERIC, MIXED, SIGN, TAKEN = range(5)
+
+
+class Token:
+    """One token: characters ``start`` to ``end``, lower-case ``text``, and its kind.
+
+    ``TAKEN`` marks what is certainly no part of a secret number (an amount of money, a date,
+    a time) or belongs to a span found already.
+    """
+
+    __slots__ = ("end", "kind", "start", "text")
+
+    def __init__(self, start: int, end: int, text: str, kind: int) -> None:
+        self.start = start
+        self.end = end
+        self.text = text
+        self.kind = kind
+
+
+def normalise(text: str) -> str:
+    """``text`` with single blanks, composed accents and without invisible characters."""
+    if not text.isascii():
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+    return " ".join(text.split())
+
+
+def tokenise(text: str) -> list[Token]:
+    """The tokens of normalised ``text``, amounts, times and dates marked as taken."""
+    tokens: list[Token] = []
+    numeric = False
+    for match in _TOKEN.finditer(text):
+        word = match.group().lower()
+        if word.isdecimal():
+            kind = NUMERIC
+            numeric = True
+        elif word.isalpha():
+            kind = PLAIN
+        elif word[0].isalnum():
+            kind = PLAIN if not any(c.isdigit() for c in word) else MIXED
+            word = word.replace("’", "'")
+        else:
+            kind = SIGN
+        tokens.append(Token(match.start(), match.end(), word, kind))
+    if numeric:
+        for match in _QUANTITY.finditer(text):
+            take(tokens, match.start(), match.end())
+    return tokens
+
+
+def take(tokens: list[Token], start: int, end: int) -> None:
+    """Mark the tokens between two characters as taken."""
+    for token in tokens:
+        if token.start >= end:
+            break
+        if token.end > start:
+            token.kind = TAKEN
