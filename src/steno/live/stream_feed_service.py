@@ -299,7 +299,7 @@ class _Link:
             self._bury(connection)
         if self._shared.closing.is_set():
             return successor
-        cause = self._settle(end, successor)
+        cause = self._settle(connection, end, successor)
         await self._shared.give(target, self._down(connection, cause))
         return successor
 
@@ -373,13 +373,21 @@ class _Link:
         connection.target = target
         connection.start()
 
-    def _settle(self, end: End, successor: Connection | None) -> str:
+    def _settle(self, connection: Connection, end: End, successor: Connection | None) -> str:
         """Tell the choice of host what happened; return the gap's cause."""
         if successor is not None:
             before = self._failover.host
             self._failover.promoted(self._shared.timing.now())
             self._note_switch(before, PRIMARY)
             return "failover"
+        if end is End.REFUSED:
+            self._shared.telemetry.error(
+                "live.refused",
+                feed=self.feed,
+                host=self._shared.endpoints[connection.host].name,
+                error_class=AuthError.__name__,
+                close_code=connection.code,
+            )
         before = self._failover.host
         self._ended(end)
         self._shared.reconnects(1)
