@@ -44,6 +44,7 @@ Push = grpc.aio.UnaryUnaryMultiCallable[bytes, transcript_v1_pb2.AckResponse]
 CLOSE_LIMIT_S: Final = 5.0
 MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_CULPRITS: Final = 3  # of one batch looked for in one delivery
+SUSPECT_AFTER: Final = 2
 LANES_AT_ONCE: Final = 16
 
 
@@ -106,6 +107,7 @@ class GrpcSink:
         self._channel: grpc.aio.Channel | None = None
         self._stamp: tuple[tuple[int, int], ...] = ()
         self._session: StreamSession | None = None
+        self._stumbles = 0  # streams in a row that a record may have ended
         # The port has no ``run`` in which a TaskGroup could live, so the sink owns the readers
         # of its streams itself: each ends with its stream, and ``close`` awaits them.
         self._readers: set[asyncio.Task[None]] = set()
@@ -233,6 +235,7 @@ class GrpcSink:
             outcomes = await session.deliver(records)
         except StreamEnded as end:
             return await self._after_stream(end, session, records)
+        self._stumbles = 0
         if self._mode is not Mode.STREAM:
             self._found(Mode.STREAM)
         return outcomes
@@ -241,19 +244,24 @@ class GrpcSink:
         self, end: StreamEnded, session: StreamSession, records: Sequence[Record]
     ) -> list[Outcome] | None:
         verdict = end.verdict
-        if verdict.code == "UNIMPLEMENTED" and not end.any_acked:
-            if self._settings.service == "auto":
-                # Concurrent deliveries on the same stream come by here too.
-                if self._session is session:
-                    self._session = None
-                    self._found(Mode.UNARY)
-                return None
-        elif self._mode is Mode.STREAM:
+        is_unknown_there = verdict.code == "UNIMPLEMENTED" and not end.any_acked
+        if is_unknown_there and self._settings.service == "auto":
+            # Concurrent deliveries on the same stream come by here too.
+            if self._session is session:
+                self._session = None
+                self._found(Mode.UNARY)
+            return None
+        if self._session is session:
+            self._session = None
             self._mode = Mode.UNKNOWN
-        self._report(verdict)
-        if verdict.blame in (Blame.PEER, Blame.CREDENTIALS):
-            raise verdict.as_error() from None
-        return await self._each_alone(records)
+            self._stumbles = self._stumbles + 1 if verdict.blame is Blame.RECORD_NOW else 0
+            self._report(verdict)
+        # Proxies and broken connections end streams with INTERNAL and the like: only when it
+        # happens twice without anything delivered in between is a record suspected.
+        is_suspect = verdict.blame is Blame.RECORD_NOW and self._stumbles >= SUSPECT_AFTER
+        if verdict.blame in (Blame.RECORD, Blame.NOBODY) or is_suspect:
+            return await self._each_alone(records)
+        raise verdict.as_error() from None
 
     async def _each_alone(self, records: Sequence[Record]) -> list[Outcome]:
         """Find out which record the consumer stumbles over, on streams of their own.

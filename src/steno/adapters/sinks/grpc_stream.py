@@ -112,6 +112,10 @@ class StreamSession:
                 # Batches are numbered without holes, so one caller writes at a time.
                 async with self._turn:
                     await self._send(delivery, records)
+                    if not self.any_acked:
+                        # Until the first ack nobody writes more: a write that meets the end of
+                        # the stream would hide its status, which may be UNIMPLEMENTED.
+                        await delivery.done
                 await delivery.done
         except TimeoutError:
             self.abort(TIMED_OUT)
@@ -176,11 +180,8 @@ class StreamSession:
     async def _write(self, message: bytes) -> None:
         try:
             await self._call.write(message)
-        except grpc.aio.AioRpcError as error:
-            self._finish(judge(error))
-            raise self._ended() from None
-        except asyncio.InvalidStateError:  # the stream ended before we wrote
-            # Its reader knows why in a moment, and fails the delivery then.
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # The stream has ended; its reader knows why in a moment and fails the delivery.
             return
         except asyncio.CancelledError:
             # Raised by grpc also when the *call* was cancelled (by ``abort``), not this task.
