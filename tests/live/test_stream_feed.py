@@ -273,99 +273,117 @@ async def test_a_slow_pong_within_the_limit_is_a_pong() -> None:
 async def test_a_killed_primary_leads_to_the_backup_within_five_seconds() -> None:
     """With the real waits: two tries at the primary, then the backup; told as a failover."""
     settings = StreamSettings()
-    async with StreamServer() as primary, StreamServer() as backup:
-        async with running([primary, backup], settings=settings) as run:
-            await (await primary.connected()).send(frame("the last words"))
-            await run.target.until(lambda: bool(run.target.texts()))
-            killed_at = time.monotonic()
-            await primary.kill()
-            await (await backup.connected()).send(frame("go on here"))
-            await run.target.until(lambda: len(run.target.texts()) == 2)
-            assert time.monotonic() - killed_at < 5.0
-            assert [up.host for up in run.target.of(FeedUp)] == ["region-0", "region-1"]
-            assert run.log.totals["steno_failovers_total"] == 1
+    async with (
+        StreamServer() as primary,
+        StreamServer() as backup,
+        running([primary, backup], settings=settings) as run,
+    ):
+        await (await primary.connected()).send(frame("the last words"))
+        await run.target.until(lambda: bool(run.target.texts()))
+        killed_at = time.monotonic()
+        await primary.kill()
+        await (await backup.connected()).send(frame("go on here"))
+        await run.target.until(lambda: len(run.target.texts()) == 2)
+        assert time.monotonic() - killed_at < 5.0
+        assert [up.host for up in run.target.of(FeedUp)] == ["region-0", "region-1"]
+        assert run.log.totals["steno_failovers_total"] == 1
 
 
 async def test_a_frozen_primary_leads_straight_to_the_backup() -> None:
     """A missing pong is a failover at once: no second wait at a silent host."""
-    async with StreamServer() as primary, StreamServer() as backup:
-        async with running([primary, backup]) as run:
-            (await primary.connected()).transport.pause_reading()
-            await backup.connected()
-            await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
-            assert run.target.of(FeedDown)[0].cause == "failover"
-            assert len(primary.tokens) == 1
+    async with (
+        StreamServer() as primary,
+        StreamServer() as backup,
+        running([primary, backup]) as run,
+    ):
+        (await primary.connected()).transport.pause_reading()
+        await backup.connected()
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
+        assert run.target.of(FeedDown)[0].cause == "failover"
+        assert len(primary.tokens) == 1
 
 
 async def test_return_to_a_primary_that_holds() -> None:
     """Once an idle connection to the primary has held, it takes over; nothing comes twice."""
-    async with StreamServer() as primary, StreamServer() as backup:
-        async with running([primary, backup]) as run:
-            await primary.connected()
-            await primary.kill()
-            here = await backup.connected()
-            await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
-            await primary.start()
-            there = await primary.connected()
-            await there.send(frame("the idle one says nothing"))
-            await here.send(frame("from the backup"))
-            await run.target.until(lambda: len(run.target.of(FeedUp)) == 3)
-            await there.send(frame("from the primary"))
-            await run.target.until(lambda: "from the primary" in run.target.texts())
-            assert run.target.texts() == ["from the backup", "from the primary"]
-            assert await backup.closed() == [1000]
-            assert [up.host for up in run.target.of(FeedUp)][1:] == ["region-1", "region-0"]
-            assert run.target.of(FeedDown)[-1].cause == "failover"
+    async with (
+        StreamServer() as primary,
+        StreamServer() as backup,
+        running([primary, backup]) as run,
+    ):
+        await primary.connected()
+        await primary.kill()
+        here = await backup.connected()
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
+        await primary.start()
+        there = await primary.connected()
+        await there.send(frame("the idle one says nothing"))
+        await here.send(frame("from the backup"))
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 3)
+        await there.send(frame("from the primary"))
+        await run.target.until(lambda: "from the primary" in run.target.texts())
+        assert run.target.texts() == ["from the backup", "from the primary"]
+        assert await backup.closed() == [1000]
+        assert [up.host for up in run.target.of(FeedUp)][1:] == ["region-1", "region-0"]
+        assert run.target.of(FeedDown)[-1].cause == "failover"
 
 
 async def test_an_idle_connection_stands_in_when_the_backup_dies() -> None:
     """While the primary is on probation and the backup is lost, the change-over is immediate."""
     patient = StreamSettings(failover=FailoverPolicy(backoff_first_s=0.02, probe_first_s=0.05))
-    async with StreamServer() as primary, StreamServer() as backup:
-        async with running([primary, backup], settings=patient) as run:
-            await primary.connected()
-            await primary.kill()
-            await backup.connected()
-            await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
-            await primary.start()
-            there = await primary.connected()
-            await asyncio.sleep(0.05)
-            await backup.kill()
-            await run.target.until(lambda: len(run.target.of(FeedUp)) == 3)
-            await there.send(frame("still here"))
-            await run.target.until(lambda: run.target.texts() == ["still here"])
-            assert len(primary.tokens) == 2
+    async with (
+        StreamServer() as primary,
+        StreamServer() as backup,
+        running([primary, backup], settings=patient) as run,
+    ):
+        await primary.connected()
+        await primary.kill()
+        await backup.connected()
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
+        await primary.start()
+        there = await primary.connected()
+        await asyncio.sleep(0.05)
+        await backup.kill()
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 3)
+        await there.send(frame("still here"))
+        await run.target.until(lambda: run.target.texts() == ["still here"])
+        assert len(primary.tokens) == 2
 
 
 async def test_a_flapping_primary_is_not_returned_to() -> None:
     """A primary that never holds costs one switch, however often it shows itself."""
-    async with StreamServer() as primary, StreamServer() as backup:
-        async with running([primary, backup]) as run:
-            await primary.connected()
+    async with (
+        StreamServer() as primary,
+        StreamServer() as backup,
+        running([primary, backup]) as run,
+    ):
+        await primary.connected()
+        await primary.kill()
+        await backup.connected()
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
+        for _ in range(4):
+            await primary.start()
+            await asyncio.sleep(0.15)
             await primary.kill()
-            await backup.connected()
-            await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
-            for _ in range(4):
-                await primary.start()
-                await asyncio.sleep(0.15)
-                await primary.kill()
-                await asyncio.sleep(0.05)
-            assert len(run.target.of(FeedUp)) == 2
-            assert run.log.totals["steno_failovers_total"] == 1
+            await asyncio.sleep(0.05)
+        assert len(run.target.of(FeedUp)) == 2
+        assert run.log.totals["steno_failovers_total"] == 1
 
 
 async def test_both_regions_down_and_back() -> None:
     """With nothing reachable the feed keeps trying, with pauses, and returns by itself."""
-    async with StreamServer() as primary, StreamServer() as backup:
-        async with running([primary, backup]) as run:
-            await primary.connected()
-            await primary.kill()
-            await backup.kill()
-            await asyncio.sleep(0.6)
-            assert len(run.log.named("live.dial_failed")) < 40
-            await backup.start()
-            await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
-            assert len(run.target.of(FeedDown)) == 1
+    async with (
+        StreamServer() as primary,
+        StreamServer() as backup,
+        running([primary, backup]) as run,
+    ):
+        await primary.connected()
+        await primary.kill()
+        await backup.kill()
+        await asyncio.sleep(0.6)
+        assert len(run.log.named("live.dial_failed")) < 40
+        await backup.start()
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
+        assert len(run.target.of(FeedDown)) == 1
 
 
 # --- refusals ------------------------------------------------------------------------------------
