@@ -1,0 +1,37 @@
+"""The checks of ``steno doctor``: each looks at one thing and says what it found and how to mend
+it.
+"""
+
+from steno.adapters.doctor.consumers import GrpcPeer, check_address, check_grpc
+from steno.adapters.doctor.findings import Area, Finding, Verdict, exit_code_of
+from steno.adapters.doctor.machine import check_sqlite, check_state_dir
+from steno.adapters.doctor.platform import (
+    ChannelCalls,
+    Tokens,
+    check_clock,
+    check_live_permissions,
+    check_reach,
+    check_settings,
+    check_stream_upgrade,
+    check_token,
+)
+
+__all__ = [
+    "Area",
+    "ChannelCalls",
+    "Finding",
+    "GrpcPeer",
+    "Tokens",
+    "Verdict",
+    "check_address",
+    "check_clock",
+    "check_grpc",
+    "check_live_permissions",
+    "check_reach",
+    "check_settings",
+    "check_sqlite",
+    "check_state_dir",
+    "check_stream_upgrade",
+    "check_token",
+    "exit_code_of",
+]
