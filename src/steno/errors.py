@@ -168,6 +168,13 @@ class StorageError(StenoError):
     default_summary = "storage failed"
 
 
+class StorageFull(StorageError):
+    """There is no room to write; the same work can succeed later."""
+
+    retryable = True
+    default_summary = "no space is left to store records"
+
+
 class ObjectMissing(StorageError):
     """Nothing is stored under that name."""
 
