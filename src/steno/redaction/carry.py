@@ -118,6 +118,15 @@ class Carry:
         """Whether any sentence has not been released."""
         return bool(self._entries)
 
+    def remembers(self, now: float) -> bool:
+        """Whether a restart without ``snapshot`` could let the rest of a secret pass.
+
+        True while something is held, and while a lane's tail may still be gone on with.
+        """
+        if self._entries:
+            return True
+        return any(now - tail.at <= MEMORY_S for tail in self._tails.values())
+
     def push(self, sentence: Sentence, *, now: float) -> list[RedactedSentence]:
         """Take the conversation's next sentence; what may go now, in order.
 
