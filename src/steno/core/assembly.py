@@ -307,12 +307,13 @@ class _Utterance:
 
 
 class _Lane:
-    __slots__ = ("last_id", "newest_us", "open", "recent")
+    __slots__ = ("last_id", "newest_us", "open", "recent", "waiting")
 
     def __init__(self) -> None:
         self.newest_us = -1
         self.open: _Utterance | None = None
         self.recent: OrderedDict[str, _Utterance] = OrderedDict()  # oldest first, open included
+        self.waiting: dict[str, _Utterance] = {}  # of those, the ones no final has closed
         self.last_id = 0
 
 
@@ -368,6 +369,7 @@ class Assembler:
         if final or utterance.closed:
             return self._give(lane, utterance, fragment.lane, now, fragment.received_s, close=True)
         lane.open = utterance
+        lane.waiting[utterance.id] = utterance
         if not utterance.pending:
             utterance.opened_s = now  # a new window begins with the first word not given out
             utterance.pending = bool(utterance.parts)
@@ -505,6 +507,7 @@ class Assembler:
         if close:
             utterance.closed = True
             utterance.pending = False
+            lane.waiting.pop(utterance.id, None)
             if lane.open is utterance:
                 lane.open = None
         elif len(utterance.emitted) > had:
@@ -531,7 +534,7 @@ class Assembler:
         out: list[Sentence] = []
         nearest: float | None = None
         for lane_id, lane in self._lanes.items():
-            for utterance in list(lane.recent.values()):
+            for utterance in list(lane.waiting.values()):
                 if not utterance.pending:
                     continue
                 due = utterance.opened_s + self._window_s
@@ -548,42 +551,34 @@ class Assembler:
     @property
     def open_windows(self) -> int:
         """Utterances with words that have not been given out."""
-        return sum(u.pending for lane in self._lanes.values() for u in lane.recent.values())
+        return sum(u.pending for lane in self._lanes.values() for u in lane.waiting.values())
 
     # -- journal --------------------------------------------------------------------------
 
     def unfinished(self, now: float) -> bool:
         """Tell whether the journal must keep something of this conversation."""
         for lane in self._lanes.values():
-            current = lane.open
-            if current is not None and (
-                current.pending or now - current.touched_s <= self._memory_s
-            ):
-                return True
-            for utterance in lane.recent.values():
-                if utterance.pending:
+            for utterance in list(lane.waiting.values()):
+                if utterance.pending or now - utterance.touched_s <= self._memory_s:
                     return True
+                del lane.waiting[utterance.id]
         return False
 
     def snapshot(self, now: float) -> list[UtteranceState]:
-        """Return what a restart needs to go on with the open utterances."""
-        states = []
-        for lane_id, lane in self._lanes.items():
-            for utterance in lane.recent.values():
-                current = utterance is lane.open and now - utterance.touched_s <= self._memory_s
-                if utterance.pending or current:
-                    states.append(
-                        UtteranceState(
-                            lane_id,
-                            utterance.id,
-                            utterance.named,
-                            utterance.role,
-                            utterance.pieces,
-                            utterance.emitted,
-                            max(0.0, now - utterance.opened_s),
-                        )
-                    )
-        return states
+        """Return what a restart needs to go on with the utterances that may go on."""
+        return [
+            UtteranceState(
+                lane_id,
+                utterance.id,
+                utterance.named,
+                utterance.role,
+                utterance.pieces,
+                utterance.emitted,
+                max(0.0, now - utterance.opened_s),
+            )
+            for lane_id, lane in self._lanes.items()
+            for utterance in lane.waiting.values()
+        ]
 
     def restore(self, states: list[UtteranceState], *, now: float) -> None:
         """Go on from a snapshot; windows go on waiting for what they had left."""
@@ -603,6 +598,7 @@ class Assembler:
             utterance.pending = len(_plain(utterance.text())) > len(given)
             utterance.touched_s = now
             lane.recent[state.id] = utterance
+            lane.waiting[state.id] = utterance
             lane.open = utterance
             if not state.named and state.id.isdigit():
                 lane.last_id = int(state.id)
