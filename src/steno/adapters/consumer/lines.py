@@ -8,6 +8,7 @@ and the identities of the lines are read back, so a repeat after the kill is rec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import stat
@@ -59,6 +60,7 @@ class LinesFile:
         self._index_size = index_size
         self._fd = -1
         self._size = 0
+        self._is_torn = False
         self.damaged_lines = 0
         self.repaired_bytes = 0
 
@@ -96,15 +98,24 @@ class LinesFile:
         """
         written = 0
         try:
+            self._take_back()
+            self._is_torn = self._path is not None
             while written < len(data):
                 written += os.write(self._fd, data[written:] if written else data)
             if self._path is not None:
                 os.fdatasync(self._fd)
         except OSError as exc:
-            if self._path is not None:
-                os.ftruncate(self._fd, self._size)
+            with contextlib.suppress(OSError):  # tried again before the next write
+                self._take_back()
             raise StorageError("the output file cannot be written", errno=exc.errno) from exc
         self._size += len(data)
+        self._is_torn = False
+
+    def _take_back(self) -> None:
+        """Cut off what a failed write left behind."""
+        if self._is_torn:
+            os.ftruncate(self._fd, self._size)
+            self._is_torn = False
 
     def close(self) -> None:
         """Let go of the file and its lock."""

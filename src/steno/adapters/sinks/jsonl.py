@@ -118,6 +118,8 @@ class JsonLinesSink:
 
     async def close(self) -> None:
         """Close the file after what is being written."""
+        if self._closed:
+            return
         self._closed = True
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._file.close)
@@ -191,8 +193,10 @@ class _File(_Target):
         except OSError:
             # After a failed fsync the kernel may have dropped the pages: start again from what
             # is known to be there, with a descriptor that has no such past.
-            os.ftruncate(self._fd, self._size)
-            self.close()
+            try:
+                os.ftruncate(self._fd, self._size)
+            finally:
+                self.close()
             raise
 
     def _open(self) -> None:
@@ -224,7 +228,7 @@ class _File(_Target):
             raise StorageError("the file does not hold JSON lines")
         if whole < len(tail):
             os.ftruncate(fd, start + whole)
-            os.fdatasync(fd)
+        os.fdatasync(fd)  # what is remembered below counts as durable
         self._size = start + whole
         decode = msgspec.json.Decoder(_Written).decode
         for line in tail[:whole].split(b"\n")[-REMEMBERED - 1 :]:
