@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -232,6 +234,20 @@ async def test_endless_answer_is_cut() -> None:
     async with platform(says(200, b"x" * 5000)) as (http, _):
         with pytest.raises(RemoteProtocolError, match="too long"):
             await http.request("GET", "/x", action="test", max_bytes=4000)
+
+
+async def test_compressed_bomb_is_cut_while_it_grows() -> None:
+    """64 MB in 64 kB: the limit holds for what comes out, before it is all there."""
+    bomb = gzip.compress(bytes(64 * 1024 * 1024))
+    async with platform(says(200, bomb, Content_Encoding="gzip")) as (http, _):
+        tracemalloc.start()
+        try:
+            with pytest.raises(RemoteProtocolError, match="too long"):
+                await http.request("GET", "/x", action="test")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 24 * 1024 * 1024
 
 
 async def test_silent_platform_times_out() -> None:

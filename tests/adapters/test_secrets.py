@@ -151,10 +151,9 @@ def test_key_file_open_to_others_is_refused(
 )
 def test_what_is_neither_text_nor_file_is_not_quoted(given: str) -> None:
     """It may be a secret pasted badly."""
-    for settings in ({"private_key": Secret(given)}, {"jwt_config": Secret(given)}):
-        arguments = {"client_secret": NONE, "private_key": NONE, "jwt_config": NONE} | settings
+    for key, jwt_config in ((Secret(given), NONE), (NONE, Secret(given))):
         with pytest.raises(ConfigError) as caught:
-            proof_of(**arguments)
+            proof_of(client_secret=NONE, private_key=key, jwt_config=jwt_config)
         assert "planted" not in str(caught.value)
 
 

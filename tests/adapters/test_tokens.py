@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from conformance.scripted_http import (
     FixedToken,
@@ -25,7 +27,16 @@ from conformance.scripted_http import (
     waits_for,
 )
 from steno.adapters.platform_http import HttpClient
-from steno.adapters.tokens import Clock, FallbackTokens, TokenCache, TokenManager, TokenTiming
+from steno.adapters.secrets import load_signer
+from steno.adapters.tokens import (
+    Clock,
+    FallbackTokens,
+    TokenCache,
+    TokenManager,
+    TokenTiming,
+    shared_cache,
+)
+from steno.core.hosts import Host, parse_host
 from steno.core.secret import Secret
 from steno.errors import (
     AuthError,
@@ -35,7 +46,18 @@ from steno.errors import (
     TimedOut,
     TransportError,
 )
-from steno.wire.oauth import Feature, ScopeReport, SecretProof, Shape
+from steno.wire.oauth import (
+    Feature,
+    JwtConfig,
+    Proof,
+    ReadyProof,
+    ScopeReport,
+    SecretProof,
+    Shape,
+    SignedProof,
+)
+from steno_sim.oauth import Client, TokenService
+from steno_sim.server import Simulator
 
 SECRET = "planted-client-secret"
 QUICK = TokenTiming(retry_first_s=0.01, retry_cap_s=0.02, patience_s=0.5, early_patience_s=0.2)
@@ -434,6 +456,66 @@ async def test_logs_tell_expiry_and_scopes_and_never_the_token(hands: Hands) -> 
     assert SECRET not in shown
     assert noted.lines[-1][2]["expires_in_s"] == 3600
     assert noted.lines[-1][2]["scopes"] == "conversation:transcript:read"
+
+
+# --- against the simulator -------------------------------------------------------------------
+
+
+def rsa_pair() -> tuple[str, str]:
+    """Make a key; return its private and public halves as PEM."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return private.decode(), public.decode()
+
+
+@pytest.mark.parametrize("shape", list(Shape))
+@pytest.mark.parametrize("signed", [False, True])
+async def test_every_shape_logs_in(shape: Shape, signed: bool) -> None:
+    """Query, form and Basic, by secret and by signed assertion, and a wrong proof is refused."""
+    private, public = rsa_pair() if signed else ("", "")
+    service = TokenService([Client(id="client", secret=SECRET, public_key=public)])
+    good: Proof = SecretProof(Secret(SECRET))
+    bad: Proof = SecretProof(Secret("wrong"))
+    if signed:
+        config = JwtConfig()
+        good = SignedProof(load_signer(Secret(private), "RS256", setting="x"), Secret("k"), config)
+        other, _ = rsa_pair()
+        bad = SignedProof(load_signer(Secret(other), "RS256", setting="x"), Secret("k"), config)
+    async with Simulator(play=False, tokens=service) as sim, HttpClient() as http:
+        host = parse_host(sim.host, setting="x")
+        tokens, refused = (
+            TokenManager(
+                host, shape, "client", proof, exchange=http, telemetry=Noted(), timing=QUICK
+            )
+            for proof in (good, bad)
+        )
+        assert await tokens.token()
+        assert tokens.scopes is not None
+        assert "conversation:transcript:read" in tokens.scopes
+        with pytest.raises(AuthError):
+            await refused.token()
+
+
+def test_cache_differs_by_host_client_and_scopes(tmp_path: Path) -> None:
+    """Whatever changes what a token is good for, changes the file."""
+    here, there = Host("a.example"), Host("b.example")
+    proof = ReadyProof(Secret("x"))
+    paths = {
+        shared_cache(
+            tmp_path, host, Shape.FORM, client, proof, scopes=scopes, telemetry=Noted()
+        ).path
+        for host in (here, there)
+        for client in ("one", "two")
+        for scopes in ((), ("a:b",))
+    }
+    assert len(paths) == 8
 
 
 # --- between processes -----------------------------------------------------------------------

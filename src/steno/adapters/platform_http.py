@@ -218,6 +218,7 @@ class PlatformHttp:
         tokens: Gives the access tokens.
         exchange: Carries the requests; not closed here, since others share it.
         telemetry: Logs retries.
+        limit_s: Time for one try, where a call does not say.
         retry_first_s: Shortest wait between tries.
         draw: A number in [0, 1) for the jitter.
     """
@@ -229,6 +230,7 @@ class PlatformHttp:
         *,
         exchange: HttpExchange,
         telemetry: Telemetry,
+        limit_s: float = REQUEST_LIMIT_S,
         retry_first_s: float = 1.0,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -236,6 +238,7 @@ class PlatformHttp:
         self._tokens = tokens
         self._exchange = exchange
         self._telemetry = telemetry
+        self._limit_s = limit_s
         self._retry_first_s = retry_first_s
         self._draw = draw
         self._budget: RateBudget | None = None
@@ -260,7 +263,7 @@ class PlatformHttp:
         body: bytes | None = None,
         accept: frozenset[int] = frozenset(),
         fix: str = "",
-        limit_s: float = REQUEST_LIMIT_S,
+        limit_s: float | None = None,
         patience_s: float = PATIENCE_S,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> HttpAnswer:
@@ -278,7 +281,7 @@ class PlatformHttp:
             body: JSON.
             accept: Statuses beyond 2xx which are answers rather than errors.
             fix: What a reader can do about a 401 or 403.
-            limit_s: Time for one try.
+            limit_s: Time for one try; the client's own where it is None.
             patience_s: Time within which a further try may start; 0 means one try.
             max_bytes: Longest answer taken.
 
@@ -298,7 +301,9 @@ class PlatformHttp:
         while True:
             wait_s: float | None = None
             try:
-                answer = await self._authorised(method, target, body, limit_s, max_bytes)
+                answer = await self._authorised(
+                    method, target, body, limit_s or self._limit_s, max_bytes
+                )
                 if answer.ok or answer.status in accept:
                     return answer
                 wall = datetime.now(UTC)

@@ -20,7 +20,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -31,9 +31,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from steno.core.hosts import Host
 from steno.core.secret import Secret
 from steno.ports import Telemetry
-from steno.wire.oauth import Grant
+from steno.wire.oauth import Grant, Proof, Shape, sealing_secret
 
 _MAGIC: Final = b"STK1"
 _SALT_BYTES: Final = 16
@@ -227,6 +228,35 @@ class TokenCache:
         if not self._warned:
             self._warned = True
             self._telemetry.warning("token.cache_unusable", cause=cause)
+
+
+def shared_cache(
+    folder: Path,
+    host: Host,
+    shape: Shape,
+    client_id: str,
+    proof: Proof,
+    *,
+    scopes: Sequence[str] = (),
+    telemetry: Telemetry,
+) -> TokenCache:
+    """Return the cache of one client at one host, for ``TokenManager``.
+
+    Args:
+        folder: ``tokens`` in the state directory.
+        host: The token endpoint's host.
+        shape: How it is asked.
+        client_id: The OAuth client.
+        proof: Seals the file: who logs in otherwise cannot read it.
+        scopes: Asked for; another set is another file.
+        telemetry: One warning when the cache cannot be used.
+    """
+    return TokenCache(
+        folder,
+        identity="\n".join((host.http_base, shape, client_id, *sorted(scopes))),
+        secret=sealing_secret(proof),
+        telemetry=telemetry,
+    )
 
 
 async def _lock(descriptor: int, limit_s: float) -> bool:
