@@ -25,7 +25,7 @@ from steno.observability import (
     watch_loop,
 )
 from steno.observability.telemetry import MAX_SERIES, OVERFLOW
-from steno.observability.vocabulary import BUCKETS_S, EVENTS, FIELDS, METRICS
+from steno.observability.vocabulary import BUCKETS_S, EVENTS, FIELDS, METRICS, full_name
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "steno"
 CANARY = "four one five 555 0142"
@@ -203,15 +203,25 @@ def test_every_event_and_field_in_the_source_is_documented() -> None:
 def test_every_metric_in_the_source_is_documented_and_the_other_way_round() -> None:
     """The metrics page neither misses one nor promises one."""
     used = [call for call in calls() if call[1] in {"counter", "gauge", "histogram"}]
-    for where, kind, name, labels in used:
+    for where, kind, short, labels in used:
+        name = full_name(kind, short)
         assert name in METRICS, where
         assert METRICS[name].kind == kind, where
         assert set(METRICS[name].labels) == set(labels) or "**" in labels, where
-    text = "".join(
-        path.read_text() for path in SOURCE.rglob("*.py") if "vocabulary" not in str(path)
-    )
-    assert [name for name in METRICS if f'"{name}"' not in text] == []
-    assert [event for event in EVENTS if f'"{event}"' not in text] == []
+    bound = {full_name(kind, short) for _, kind, short, _ in used}
+    assert set(METRICS) - bound == {"steno_telemetry_refused_total"}
+
+
+def test_every_event_on_the_page_is_logged_somewhere() -> None:
+    """The page does not promise an event that never comes."""
+    assert set(EVENTS) - {event for _, _, event, _ in calls()} == set()
+
+
+def test_a_short_name_is_served_in_full() -> None:
+    """Prefix and unit are the same everywhere, whoever binds the metric."""
+    telemetry = LogTelemetry(stream=io.StringIO(), strict=True)
+    telemetry.counter("delivery_acked", destination="crm")(4)
+    assert sample(telemetry, 'steno_delivery_acked_total{destination="crm"}') == "4.0"
 
 
 # --- health -----------------------------------------------------------------------------------

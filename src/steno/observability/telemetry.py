@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
-from steno.observability.vocabulary import BUCKETS_S, FIELDS, METRICS
+from steno.observability.vocabulary import BUCKETS_S, FIELDS, METRICS, full_name
 from steno.ports import Add, FieldValue
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ class _Metrics:
         return self._registry
 
     def bind(self, kind: str, name: str, labels: Mapping[str, str]) -> Add:
+        name = full_name(kind, name)
         metric = METRICS.get(name)
         if metric is None or metric.kind != kind or set(labels) != set(metric.labels):
             if self._strict:

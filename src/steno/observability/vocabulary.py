@@ -17,13 +17,16 @@ FIELDS: Final[dict[str, str]] = {
     "attempts": "tries so far",
     "cause": "a fixed word for why",
     "close_code": "WebSocket close code",
-    "component": "part of this program",
     "conversation": "the platform's conversation id",
     "count": "how many",
     "destination": "name of a destination",
+    "duration_s": "how long it lasted, seconds",
     "error": "class of an exception",
     "error_class": "class of an error of ours",
+    "expires_in_s": "life of a token, seconds",
     "feed": "name of a live source",
+    "frames": "frames read",
+    "held_back": "quarantined messages that were not logged one by one",
     "host": "host name of a peer",
     "kind": "kind of record",
     "lag_s": "how late the event loop was, seconds",
@@ -31,10 +34,16 @@ FIELDS: Final[dict[str, str]] = {
     "library": "a library's logger",
     "line": "line in a library's source",
     "lost": "how many could not be recovered",
-    "name": "a fixed name of ours",
     "port": "port number",
+    "previous_host": "host name before the change",
+    "reason": "class of an error, as stored with a dead letter",
+    "record_id": "id of a record of ours",
     "records": "how many records",
     "retry_s": "seconds until the next try",
+    "scopes": "names of OAuth scopes",
+    "sha256": "hash of a message whose content is gone",
+    "size_bytes": "size of a message",
+    "source": "name of a live source",
     "state": "a fixed word for a state",
     "status": "HTTP status",
     "taken": "port taken instead",
@@ -42,10 +51,44 @@ FIELDS: Final[dict[str, str]] = {
 }
 
 EVENTS: Final[dict[str, str]] = {
+    "delivery.catch_up_failed": "Records that wait could not be read from the store; tried again.",
+    "delivery.dead_lettered": "A record was refused for good or too often: a dead letter now.",
+    "delivery.paused": "A destination is unavailable; everything for it waits.",
+    "delivery.resumed": "A destination takes records again.",
+    "delivery.settling_failed": "Outcomes could not be stored; records may be delivered again.",
     "health.listening": "The health and metrics pages are served at this address.",
     "health.port_busy": "The wanted health port was taken by another program; the next was used.",
     "library.logged": "A library wrote a warning or an error; its words are withheld.",
+    "live.commit_failed": "The store took nothing; the same records are tried again.",
+    "live.connected": "A feed is connected.",
+    "live.dial_failed": "A feed could not be connected; tried again.",
+    "live.disconnected": "A feed lost its connection, or closed it; closing line with its totals.",
+    "live.failed_over": "A feed changed to the other region.",
+    "live.feeds_slow_to_close": "At the end, a feed did not close its sockets in time.",
+    "live.language_changed": "A conversation's language changed.",
+    "live.language_switch_failed": "The platform's model could not be switched; tried again.",
+    "live.language_switch_refused": "The write scope is missing: changes are only recorded.",
+    "live.platform_unreachable": "No token could be had at the start; tried again.",
+    "live.quarantined": "A message could not be decoded; its content is gone.",
+    "live.refused": "A feed is refused for our credentials or permissions; tried again slowly.",
+    "live.started": "The gateway follows.",
+    "live.stopped": "The gateway has ended; closing line with its totals.",
+    "live.windows_restored": "Open windows of the process before were read back.",
     "loop.stalled": "The event loop stood still for more than a second.",
+    "platform.call_retried": "A call of the platform failed and is tried again.",
+    "sink.close_timed_out": "At the end, a destination did not take what was on its way in time.",
+    "sink.credentials_refused": "A consumer refuses our token or certificate.",
+    "sink.endpoint_disabled": "A webhook's endpoint is gone; it is left alone until a restart.",
+    "sink.mode_found": "Which service a consumer offers.",
+    "sink.protocol_broken": "A consumer broke the contract, as by acknowledging what was not sent.",
+    "store.retention_failed": "Old records could not be deleted; tried again in an hour.",
+    "token.cache_unusable": "The token cache cannot be used; tokens are fetched without it.",
+    "token.obtained": "A token was obtained.",
+    "token.primary_reused": "The backup region gives no token; the primary's is used there.",
+    "token.refused": "The platform refused a token before its time; another is fetched.",
+    "token.retried": "A request for a token failed and is tried again.",
+    "token.scopes_excess": "The token may do more than is needed: take the scopes away.",
+    "token.scopes_missing": "The token lacks scopes that an enabled feature needs.",
 }
 
 
@@ -74,10 +117,57 @@ METRICS: Final[dict[str, Metric]] = {
     "steno_source_to_stored_seconds": Metric(
         "histogram", (), "From reading the completing fragment to its record's fsync."
     ),
+    "steno_delivery_source_to_acked_seconds": Metric(
+        "histogram",
+        ("destination",),
+        "From reading the completing fragment to the consumer's acknowledgement.",
+    ),
+    "steno_delivery_committed_to_acked_seconds": Metric(
+        "histogram",
+        ("destination",),
+        "From the commit of a record to the consumer's acknowledgement.",
+    ),
     "steno_open_windows": Metric("gauge", (), "Windows not closed yet."),
     "steno_conversations": Metric("gauge", (), "Conversations held in memory."),
     "steno_commit_waiting_records": Metric(
         "gauge", (), "Commits handed to the store and not durable yet."
+    ),
+    "steno_feed_messages_total": Metric(
+        "counter", ("source",), "Messages read from a live source."
+    ),
+    "steno_feed_ignored_total": Metric("counter", ("source",), "Messages of other kinds, ignored."),
+    "steno_reconnects_total": Metric("counter", ("source",), "Connections lost and made again."),
+    "steno_failovers_total": Metric(
+        "counter", ("source",), "Changes to the other region, both ways."
+    ),
+    "steno_pong_seconds": Metric("histogram", ("source",), "How long a pong took."),
+    "steno_delivery_depth": Metric(
+        "gauge", ("destination",), "Records a destination has not settled."
+    ),
+    "steno_delivery_oldest_age_seconds": Metric(
+        "gauge", ("destination",), "Age of the oldest record that waits at a destination."
+    ),
+    "steno_delivery_in_flight": Metric(
+        "gauge", ("destination",), "Records handed over and not settled."
+    ),
+    "steno_delivery_acked_total": Metric("counter", ("destination",), "Records acknowledged."),
+    "steno_delivery_retried_total": Metric(
+        "counter", ("destination",), "Records to be tried again."
+    ),
+    "steno_delivery_dead_total": Metric(
+        "counter", ("destination",), "Records that became dead letters."
+    ),
+    "steno_delivery_unwanted_total": Metric(
+        "counter", ("destination",), "Records the consumer turned out not to carry."
+    ),
+    "steno_delivery_leases_lost_total": Metric(
+        "counter", ("destination",), "Outcomes that came after their lease had ended."
+    ),
+    "steno_delivery_unavailable_total": Metric(
+        "counter", ("destination",), "Deliveries that found the consumer unavailable."
+    ),
+    "steno_sink_protocol_errors_total": Metric(
+        "counter", ("destination",), "Breaches of the contract by a consumer."
     ),
     "steno_loop_lag_seconds": Metric(
         "gauge", (), "How late the event loop was at its last look; above 1 it is starved."
@@ -91,3 +181,13 @@ BUCKETS_S: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
 """Histogram bounds from 1 ms to 60 s."""
+
+_SUFFIX: Final = {"counter": "_total", "histogram": "_seconds", "gauge": ""}
+
+
+def full_name(kind: str, name: str) -> str:
+    """Return the name under which a metric is served: ``delivery_acked`` is short for
+    ``steno_delivery_acked_total``.
+    """
+    prefixed = name if name.startswith("steno_") else f"steno_{name}"
+    return prefixed if prefixed.endswith(_SUFFIX[kind]) else prefixed + _SUFFIX[kind]
