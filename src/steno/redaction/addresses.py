@@ -122,21 +122,28 @@ def find_spoken(tokens: list[Token], table: Table, *, expected: bool) -> list[Sp
     for index, token in enumerate(tokens):
         if token.kind == TAKEN or not _is_at(token, table):
             continue
-        sign = token.text in _AT_SIGNS
-        last = _domain(tokens, index + 1, table, sure=sign or token.text != "at" or expected)
+        sure = expected or token.text != "at"  # "arroba" and "@" mean nothing else
+        last = _domain(tokens, index + 1, table, sure=sure)
         if last < 0:
             continue
-        first = _local(tokens, index - 1, table, expected=expected or sign)
+        first = _local(tokens, index - 1, table, expected=sure)
         if first < 0:
-            if not expected and not sign:
+            if not sure:
                 continue  # "look at amazon dot com": a place, nobody's address
             first = index
         spans.append(Span(tokens[first].start, tokens[last].end, Entity.EMAIL))
     return spans
 
 
-def beginning(tokens: list[Token], table: Table, *, expected: bool) -> Beginning | None:
-    """The address that breaks off at the end of the tokens, if there is one."""
+def beginning(
+    tokens: list[Token], table: Table, *, expected: bool, announced: bool
+) -> Beginning | None:
+    """The address that breaks off at the end of the tokens, if there is one.
+
+    Args:
+        expected: Something in the text suggests an address.
+        announced: The text, or the one before, speaks of an e-mail address.
+    """
     last = len(tokens) - 1
     while last >= 0 and tokens[last].kind == SIGN and tokens[last].text in _SKIPPED:
         last -= 1
@@ -151,6 +158,10 @@ def beginning(tokens: list[Token], table: Table, *, expected: bool) -> Beginning
         if _domain(tokens, index + 1, table, sure=True) >= 0:
             return None  # whole, and judged already
         first = _local(tokens, index - 1, table, expected=True)
+        if index < last and token.text == "at" and _is_stop(tokens, index + 1, table):
+            return None
+        if first < 0 and token.text == "at" and not announced:
+            return None  # "look at …": a place
         return Beginning(tokens[first if first >= 0 else index].start, sure=True)
     if not expected:
         return None
@@ -215,7 +226,7 @@ def _domain(tokens: list[Token], index: int, table: Table, *, sure: bool) -> int
             if dots or loose >= _MAX_LOOSE or token.text in table.stops:
                 break
             loose, pieces = loose + 1, pieces + 1
-        elif not dots and not pieces and token.text in table.stops and len(token.text) > 1:
+        elif not dots and not pieces and _is_stop(tokens, position, table):
             break  # "at the office.com"
         else:
             known = not dots or _last_label(token, sure=sure or dots > 1)
@@ -230,6 +241,12 @@ def _domain(tokens: list[Token], index: int, table: Table, *, sure: bool) -> int
 
 def _dot_follows(tokens: list[Token], position: int, table: Table) -> bool:
     return position + 1 < len(tokens) and _is_dot(tokens, position + 1, table)
+
+
+def _is_stop(tokens: list[Token], position: int, table: Table) -> bool:
+    """Whether an ordinary word stands where a domain would begin."""
+    word = tokens[position].text
+    return len(word) > 1 and word in table.stops and not _dot_follows(tokens, position, table)
 
 
 def _last_label(token: Token, *, sure: bool) -> bool:
@@ -259,7 +276,11 @@ def _local(tokens: list[Token], index: int, table: Table, *, expected: bool) -> 
         elif word in table.fillers and word not in table.joiners and len(word) > 1:
             if first < 0:
                 joined = True
-        elif _spelled(token, table):
+        elif (
+            _spelled(token, table)
+            or _letter_in_row(tokens, position)
+            or _ends_number(tokens, position, table)
+        ):
             first, joined = position, joined and first < 0
         elif joined and (first >= 0 or word not in table.stops):
             first, joined = position, False
@@ -283,6 +304,25 @@ def _spelled(token: Token, table: Table) -> bool:
         or (token.text in table.numbers and token.text not in table.weak)
         or token.text in table.multipliers
     )
+
+
+def _letter_in_row(tokens: list[Token], position: int) -> bool:
+    """Whether a letter that is a word too ("a", "y") is one of several letters in a row."""
+    if len(tokens[position].text) != 1 or tokens[position].kind != PLAIN:
+        return False
+    return any(
+        0 <= near < len(tokens) and len(tokens[near].text) == 1 and tokens[near].kind == PLAIN
+        for near in (position - 1, position + 1)
+    )
+
+
+def _ends_number(tokens: list[Token], position: int, table: Table) -> bool:
+    """Whether a weak or joining word goes on a number ("fifty one", "cinquante et un")."""
+    word = tokens[position].text
+    if position == 0 or not (word in table.weak or word in table.joins):
+        return False
+    before = tokens[position - 1].text
+    return before in table.numbers or before in table.joins
 
 
 def _tight(tokens: list[Token], position: int) -> bool:

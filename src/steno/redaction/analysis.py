@@ -75,8 +75,9 @@ def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) ->
             complete = bool(now) and len(run.digits) >= _COMPLETE_DIGITS
             hold = not now and verdicts.may_grow(run, surroundings)
             ending = Open(run.start, hold, complete)
-    wanted = wanted or not _ADDRESS_WORDS.isdisjoint(said)
-    address = _open_address(tokens, table, about, hint, wanted=wanted)
+    likely = wanted or not _ADDRESS_WORDS.isdisjoint(said)
+    beginning = addresses.beginning(tokens, table, expected=likely, announced=wanted)
+    address = _open_address(tokens, table, about, hint, beginning)
     if address is not None:
         beginning, hold = address
         if beginning.sure:
@@ -108,13 +109,22 @@ def _take_all(tokens: list[Token], spans: list[Span]) -> None:
         take(tokens, span.start, span.end)
 
 
-_ADDRESS_WORDS = frozenset(("dot", "arroba", "arobase", "klammeraffe", "underscore", "unterstrich"))
+_ADDRESS_WORDS = frozenset(
+    (
+        *("dot", "underscore", "arroba", "guion", "guión", "arobase", "tiret"),
+        *("klammeraffe", "unterstrich", "bindestrich"),
+    )
+)
 
 
 def _open_address(
-    tokens: list[Token], table: Table, about: Context, hint: Context, *, wanted: bool
+    tokens: list[Token],
+    table: Table,
+    about: Context,
+    hint: Context,
+    beginning: addresses.Beginning | None,
 ) -> tuple[addresses.Beginning, bool] | None:
-    beginning = addresses.beginning(tokens, table, expected=wanted)
+    """The address at the end, and whether it is worth waiting for its rest."""
     if beginning is None:
         return None
     if beginning.sure:

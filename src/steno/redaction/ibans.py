@@ -23,7 +23,14 @@ def find(tokens: list[Token], table: Table, *, expected: bool) -> list[Span]:
             continue
         text, ends = _collect(tokens, first, table)
         last = _iban_end(text, ends)
-        if last < 0 and expected and len(text) >= _LEAST_EXPECTED and text[:2].isalpha():
+        word = tokens[first].text
+        if (
+            last < 0
+            and expected
+            and len(text) >= _LEAST_EXPECTED
+            and text[:2].isalpha()
+            and word not in table.stops  # "the IBAN is …": not Iceland
+        ):
             last = ends[-1]
         if last >= 0:
             spans.append(Span(tokens[first].start, tokens[last].end, Entity.IBAN))

@@ -60,6 +60,7 @@ _PHONE_SHAPES = {
 }
 _LOCAL = re.compile(r"3 4")
 _YEAR = re.compile(r"(?:19|20)\d\d")
+_TIGHT = frozenset(("", " ", "-", ".", "–", " - ", "/", ") ", ")", ")-", "‑", "‐"))
 _PHONE_LENGTHS = range(7, 16)
 
 
@@ -98,7 +99,7 @@ def judge(run: Run, about: Surroundings, *, final: bool) -> list[Verdict]:
         final: Nothing will follow: a number which breaks off is judged as it stands, and
             masked when in doubt.
     """
-    card = _card(run.elements)
+    card = _card(run)
     if card is not None:
         return _around(run, card, about, final=final)
     count = len(run.elements)
@@ -176,8 +177,14 @@ def _entity(run: Run, about: Surroundings, *, final: bool) -> Entity | None:
     return _by_dictation(run, final=final)
 
 
-def _card(elements: list[Element]) -> Verdict | None:
+def _apart(run: Run, gap: int) -> bool:
+    """Whether the run begins or ends at a gap, or it is more than a blank or hyphen."""
+    return not 0 <= gap < len(run.gaps) or run.gaps[gap] not in _TIGHT
+
+
+def _card(run: Run) -> Verdict | None:
     """A card number among whole elements: the entire run, else one of a known issuer."""
+    elements = run.elements
     lengths = [len(element.digits) for element in elements]
     total = sum(lengths)
     if total < checksums.MIN_CARD:
@@ -193,7 +200,8 @@ def _card(elements: list[Element]) -> Verdict | None:
             if size > checksums.MAX_CARD:
                 break
             part = digits[at : at + size]
-            whole = first == last
+            # Between signs or words of its own, or in one piece, a number needs no known issuer.
+            whole = first == last or (_apart(run, first - 1) and _apart(run, last))
             if checksums.is_card(part) and (whole or checksums.has_issuer(part)):
                 return Verdict(Entity.CARD, first, last)
         at += length
@@ -300,7 +308,7 @@ def _kind_by_length(digits: str) -> Entity:
 
 def _tight(run: Run) -> bool:
     """The groups belong together as written: no commas or words between them."""
-    return all(gap in ("", " ", "-", ".", "–", " - ", "/", ") ", ")", "‑", "‐") for gap in run.gaps)
+    return all(gap in _TIGHT for gap in run.gaps)
 
 
 def _is_amount(run: Run) -> bool:
