@@ -120,3 +120,8 @@ async def until_quiet(ws: ClientConnection, *, quiet_s: float = 0.2) -> list[Any
                 found.append(json.loads(await ws.recv()))
     except (TimeoutError, websockets.ConnectionClosed):
         return found
+
+
+def marks_of(messages: list[Any]) -> list[str]:
+    """Give the marks (``c7f12``) of a load's stream messages."""
+    return [m["transcript"].split()[0] for m in messages]

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
-from conformance.sim_peers import Peer, peer, receive, until_quiet
+from conformance.sim_peers import Peer, marks_of, peer, receive, until_quiet
 from steno_sim.faults import Fault, Form
 from steno_sim.oauth import Client, TokenService
 from steno_sim.region import RegionSettings
@@ -42,10 +42,6 @@ def talk(count: int = 1, *, id_: str = CALL, say: str = "Good morning to you all
 
 def flood(count: int = 40, conversations: int = 2, rate: float = 0.0) -> Scenario:
     return Scenario(load=Load(conversations=conversations, fragments=count, rate=rate))
-
-
-def marks(messages: list[Any]) -> list[str]:
-    return [m["transcript"].split()[0] for m in messages]
 
 
 async def refusal(client: Peer, **options: Any) -> tuple[int, dict[str, Any]]:
@@ -144,7 +140,7 @@ async def test_held_speech_waits_for_a_listener() -> None:
         async with client.stream() as ws:
             messages = await receive(ws, 20)
         await sim.wait_for(lambda: sim.stats()["finished"])
-        assert len(set(marks(messages))) == 20
+        assert len(set(marks_of(messages))) == 20
         assert sim.stats()["missed"] == 0
 
 
@@ -238,7 +234,7 @@ async def test_after_a_drop_the_next_socket_goes_on() -> None:
             await sim.finished()
             second = await until_quiet(ws)
         stats = sim.stats(conversations=True)
-    got = marks(first) + marks(second)
+    got = marks_of(first) + marks_of(second)
     assert len(set(got)) == len(got) == stats["delivered"]
     assert stats["delivered"] + stats["missed"] == 200
     assert sum(c["missed"] for c in stats["by_conversation"]) == stats["missed"] > 0
@@ -390,7 +386,7 @@ async def test_duplicates_and_swaps_on_demand() -> None:
         sim.inject(kind="reorder", times=2)
         async with client.stream() as ws:
             await sim.finished()
-            got = marks(await until_quiet(ws))
+            got = marks_of(await until_quiet(ws))
     assert len(got) == 43
     assert set(got) == {f"c0f{n}" for n in range(40)}
     assert got[:2] == ["c0f1", "c0f0"]
@@ -408,10 +404,10 @@ async def test_two_regions_hear_one_world() -> None:
         other.token = client.token  # the primary's token is good here: shared service
         primary.inject(kind="region_down", after=100)
         async with client.stream() as ws:
-            first = marks(await until_quiet(ws, quiet_s=1.0))
+            first = marks_of(await until_quiet(ws, quiet_s=1.0))
         async with other.stream() as ws:
             await world.finished()
-            second = marks(await until_quiet(ws))
+            second = marks_of(await until_quiet(ws))
         stats = world.stats()
     assert len(first) == 100
     assert second
@@ -423,7 +419,8 @@ async def test_two_regions_hear_one_world() -> None:
 async def test_a_token_of_another_region_is_not_valid() -> None:
     """Regions have OAuth services of their own unless they share one."""
     async with (
-        World("quiet") as world, Simulator(world=world, name="primary") as primary,
+        World("quiet") as world,
+        Simulator(world=world, name="primary") as primary,
         Simulator(world=world, name="backup") as backup,
         peer(primary) as client,
     ):
@@ -440,7 +437,7 @@ async def test_a_healthy_socket_takes_over_from_a_half_open_one() -> None:
                 await sim.wait_for(lambda: len(sim.region.streams) == 2)
                 missed = sim.stats()["missed"]
                 await sim.finished()
-                got = marks(await until_quiet(two))
+                got = marks_of(await until_quiet(two))
             assert len(await until_quiet(one)) == 10
         assert sim.stats()["missed"] <= missed + 1
         assert len(got) + 10 == sim.stats()["delivered"]

@@ -1,0 +1,123 @@
+"""The vendor's own Python SDK works against the simulator, unchanged.
+
+The SDK is imported inside the test: it takes 2.5 s, and it warns about itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import Any
+
+import pytest
+
+from conformance.sim_peers import peer, receive
+from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
+from steno_sim.region import RegionSettings
+from steno_sim.scenario import Call, Scenario, Turn
+from steno_sim.server import Simulator
+from steno_sim.wire import transcription_topic
+
+# The SDK's code has invalid escapes and deprecated calls; they are not ours to fix.
+pytestmark = pytest.mark.filterwarnings("ignore")
+CALL = "7d2c9a10-51b3-4b0e-8a44-0f6e2b7c9d01"
+
+
+def sdk() -> Any:  # Any: the SDK has no types
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import PureCloudPlatformClientV2  # type: ignore[import-untyped]  # it has no types
+
+    return PureCloudPlatformClientV2
+
+
+def signed_in(base: str) -> Any:  # Any: the SDK has no types
+    """Log in as the SDK's documentation shows.
+
+    The login host is the API host with ``api.`` made ``login.``; a host without ``api.`` is
+    its own login host, which suits a simulator that is all hosts at once.
+    """
+    client = sdk().api_client.ApiClient(host=base)
+    return client.get_client_credentials_token(DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET)
+
+
+async def test_the_sdk_logs_in_makes_a_channel_and_subscribes() -> None:
+    """Log in, make, subscribe, list, replace, remove, look: what the SDK's users do."""
+    topic = transcription_topic(CALL)
+    async with Simulator("quiet") as sim:
+
+        def work() -> None:
+            platform = sdk()
+            api = platform.NotificationsApi(signed_in(sim.url))
+            channel = api.post_notifications_channels()
+            assert channel.connect_uri == f"{sim.ws_url}/channels/{channel.id}"
+            body = platform.ChannelTopic()
+            body.id = topic
+            made = api.post_notifications_channel_subscriptions(channel.id, [body])
+            assert [(t.id, t.state) for t in made.entities] == [(topic, "Permitted")]
+            listed = api.get_notifications_channel_subscriptions(channel.id)
+            assert [t.id for t in listed.entities] == [topic]
+            api.put_notifications_channel_subscriptions(channel.id, [])
+            api.delete_notifications_channel_subscriptions(channel.id)
+            assert api.get_notifications_channel_subscriptions(channel.id).entities == []
+            channels = api.get_notifications_channels(includechannels="oauthclient")
+            assert [c.id for c in channels.entities] == [channel.id]
+            topics = api.get_notifications_availabletopics(expand=["requiresPermissions"])
+            assert any(t.id == "v2.conversations.{id}.transcription" for t in topics.entities)
+
+        await asyncio.to_thread(work)
+        stats = sim.stats()["regions"]["primary"]
+    assert stats["channels_created"] == stats["tokens_issued"] == 1
+
+
+async def test_the_sdk_reads_our_errors_and_settings() -> None:
+    """A refusal becomes the SDK's exception with our status, code and message."""
+    async with Simulator("quiet") as sim:
+
+        def work() -> None:
+            platform = sdk()
+            client = signed_in(sim.url)
+            api = platform.NotificationsApi(client)
+            bad = platform.ChannelTopic()
+            bad.id = "v2.bad"
+            channel = api.post_notifications_channels()
+            with pytest.raises(platform.rest.ApiException) as caught:
+                api.post_notifications_channel_subscriptions(channel.id, [bad])
+            assert caught.value.status == 400
+            assert "notification.invalid.topic" in caught.value.body
+            settings = platform.RoutingApi(client).get_routing_settings_transcription()
+            assert settings.transcription == "EnabledGlobally"
+            assert platform.OrganizationApi(client).get_organizations_me().id
+
+        await asyncio.to_thread(work)
+
+
+async def test_the_sdk_knows_every_field_of_our_events() -> None:
+    """The event body fits the SDK's model of the transcription topic, field by field."""
+    turns = [Turn(who="customer", say="I need two tickets.")]
+    scenario = Scenario(conversations=[Call(id=CALL, turns=turns)])
+    settings = RegionSettings()
+    async with (
+        Simulator(scenario, speed=0, wait_for_sockets=1, settings=settings) as sim,
+        peer(sim) as client,
+    ):
+        channel = await client.channel(transcription_topic(CALL))
+        async with client.listen(channel) as ws:
+            await sim.finished()
+            bodies = [e["eventBody"] for e in await receive(ws, 3)]
+
+    def work() -> None:
+        models = sdk()
+        spoken = next(b for b in bodies if b.get("transcripts"))
+        check(models.TranscriptionTopicTranscriptionMessage(), spoken)
+        said = spoken["transcripts"][0]
+        check(models.TranscriptionTopicTranscriptResult(), said)
+        best = said["alternatives"][0]
+        check(models.TranscriptionTopicTranscriptAlternative(), best)
+        check(models.TranscriptionTopicTranscriptWord(), best["words"][0])
+        check(models.TranscriptionTopicTranscriptionRequestStatus(), spoken["status"])
+
+    def check(model: Any, body: dict[str, Any]) -> None:
+        assert set(body) <= set(model.attribute_map.values())
+
+    await asyncio.to_thread(work)
