@@ -507,10 +507,9 @@ class Relay:
         finally:
             self._batches.discard(batch)
         if batch.expired:
-            # The sink swallowed the cancellation and answered all the same.
+            # The sink swallowed the cancellation and answered all the same: too late.
             if batch.task is not None and batch.task.cancelling():
                 batch.task.uncancel()
-            self._meters.late(len(batch.items))
             return
         if len(outcomes) != len(batch.items):
             self._failed(batch, "OutcomesMissing", None)
@@ -618,8 +617,7 @@ class Relay:
     def _failed(self, batch: _Batch, reason: str, exc: Exception | None) -> None:
         """Blame the destination, or these records, for a batch of which nothing is known."""
         if batch.expired:
-            self._meters.late(len(batch.items))
-            return
+            return  # the lease ended first, and that has been seen to
         now = self._clock()
         self._meters.unavailable(1)
         if self._last_success > batch.leased:
@@ -645,6 +643,7 @@ class Relay:
     def _expire(self, now: float) -> None:
         """End the leases that are over."""
         for batch in [b for b in self._batches if now >= b.ends and not b.expired]:
+            self._meters.late(len(batch.items))
             self._failed(batch, LeaseLost.__name__, None)
             batch.expired = True
             if batch.task is not None:
