@@ -1,0 +1,105 @@
+"""Building sinks from the configured destinations; each library is imported only when used."""
+
+from __future__ import annotations
+
+from steno.config import (
+    AnyDestination,
+    Config,
+    GrpcDestination,
+    JsonlDestination,
+    ObjectsDestination,
+    WebhookDestination,
+)
+from steno.core.records import Kind
+from steno.delivery.outbox import RetryPolicy
+from steno.delivery.relay import RelaySettings
+from steno.ports import Sink, Telemetry
+
+NEVER = 1_000_000_000
+LEASE_SLACK_S = 20.0
+
+
+def destinations_of(config: Config) -> tuple[AnyDestination, ...]:
+    """Return the configured destinations; with none, standard output."""
+    return config.delivery.destinations or (JsonlDestination(name="stdout", path="-"),)
+
+
+def relay_settings(destination: AnyDestination) -> RelaySettings:
+    """Return how hard a destination is tried."""
+    return RelaySettings(
+        lease_s=destination.deadline_s + LEASE_SLACK_S,
+        retry=RetryPolicy(
+            first_s=destination.retry_first_s,
+            cap_s=destination.retry_max_s,
+            max_attempts=destination.max_attempts or NEVER,
+        ),
+        cap_pause_s=min(15.0, destination.retry_max_s),
+    )
+
+
+def make_sink(destination: AnyDestination, telemetry: Telemetry) -> Sink:
+    """Build the sink of a destination.
+
+    Raises:
+        ConfigError: An address, file or secret cannot work.
+    """
+    kinds = frozenset(Kind(kind) for kind in destination.kinds) or frozenset(Kind)
+    match destination:
+        case GrpcDestination():
+            return _grpc(destination, kinds, telemetry)
+        case JsonlDestination():
+            from steno.adapters.sinks.jsonl import JsonLinesSink
+
+            return JsonLinesSink(destination.path, name=destination.name or "jsonl", kinds=kinds)
+        case ObjectsDestination():
+            from steno.adapters.sinks.objects import ObjectsSettings, ObjectsSink
+
+            return ObjectsSink(
+                ObjectsSettings(
+                    url=destination.url,
+                    endpoint=destination.endpoint,
+                    region=destination.region,
+                    deadline_s=destination.deadline_s,
+                ),
+                name=destination.name or "objects",
+                kinds=kinds,
+            )
+        case WebhookDestination():
+            from steno.adapters.sinks.webhook import WebhookSettings, WebhookSink
+            from steno.adapters.ssrf import rules_for
+
+            return WebhookSink(
+                WebhookSettings(
+                    url=destination.url,
+                    secret=destination.secret,
+                    rules=rules_for(allow_private=destination.allow_private),
+                    allow_http=destination.allow_private,
+                    deadline_s=destination.deadline_s,
+                ),
+                telemetry=telemetry,
+                name=destination.name or "webhook",
+                kinds=kinds,
+            )
+
+
+def _grpc(destination: GrpcDestination, kinds: frozenset[Kind], telemetry: Telemetry) -> Sink:
+    from steno.adapters.sinks.grpc import GrpcSink
+    from steno.adapters.sinks.grpc_channel import GrpcSettings
+
+    return GrpcSink(
+        GrpcSettings(
+            target=destination.address,
+            tls={"auto": None, "on": True, "off": False}[destination.tls],
+            ca_file=destination.ca_file,
+            cert_file=destination.cert_file,
+            key_file=destination.key_file,
+            server_name=destination.server_name,
+            token=destination.token,
+            service=destination.service,
+            deadline_s=destination.deadline_s,
+            keepalive_s=destination.keepalive_s,
+        ),
+        telemetry=telemetry,
+        name=destination.name or "grpc",
+        kinds=kinds,
+    )

@@ -1,0 +1,131 @@
+"""``steno live`` and ``steno run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from steno.cli.common import (
+    ConfigOption,
+    JsonOption,
+    LogLevelOption,
+    Output,
+    StateDirOption,
+    load_settings,
+    make_telemetry,
+    run_async,
+)
+
+
+def live(
+    source: Annotated[
+        Literal["transcript-stream", "notifications"] | None,
+        typer.Option(help="Where live transcripts come from.", show_default=False),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Platform host: name, https://name, or ws://host:port on loopback.",
+            show_default=False,
+        ),
+    ] = None,
+    backup_host: Annotated[
+        str | None, typer.Option(help="Host of the backup region.", show_default=False)
+    ] = None,
+    conversation: Annotated[
+        list[str] | None,
+        typer.Option(help="Conversation to follow; repeat for more. None: all.", metavar="ID"),
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(help="Notifications: follow the calls of this queue.", metavar="ID"),
+    ] = None,
+    user: Annotated[
+        list[str] | None,
+        typer.Option(help="Notifications: follow the calls of this user.", metavar="ID"),
+    ] = None,
+    grpc: Annotated[
+        str | None,
+        typer.Option(help="gRPC consumer to deliver to.", metavar="HOST:PORT", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to append JSON lines to; - is standard output.", show_default=False
+        ),
+    ] = None,
+    sockets: Annotated[
+        int | None, typer.Option(help="Sockets side by side.", show_default=False)
+    ] = None,
+    window_s: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which an open sentence is closed.", show_default=False),
+    ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of health and metrics; empty for none.",
+            metavar="HOST:PORT",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    state_dir: StateDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Follow live transcripts and deliver clean, redacted sentences, until SIGTERM or Ctrl-C.
+
+    Example: OAUTH_CLIENT_ID=… OAUTH_CLIENT_SECRET=… steno live --host myorg.example.com
+    --backup-host myorg-dr.example.com --grpc 127.0.0.1:50051
+
+    Without a destination, sentences go to standard output as JSON lines. With --json a summary
+    follows at the end on standard output (when no sentences go there).
+    """
+    destinations: list[dict[str, object]] = []
+    if grpc is not None:
+        destinations.append({"type": "grpc", "name": "grpc", "address": grpc})
+    if out is not None:
+        destinations.append({"type": "jsonl", "name": "jsonl", "path": str(out)})
+    overrides: dict[str, object] = {
+        "live.source": source,
+        "platform.host": host,
+        "platform.backup_host": backup_host,
+        "live.conversations": tuple(conversation) if conversation else None,
+        "live.queues": tuple(queue) if queue else None,
+        "live.users": tuple(user) if user else None,
+        "live.sockets": sockets,
+        "live.window_s": window_s,
+        "observability.listen": health,
+        "delivery.destinations": tuple(destinations) or None,
+    }
+    settings = load_settings(config, state_dir=state_dir, log_level=log_level, overrides=overrides)
+    _follow(settings, Output(json=json))
+
+
+def run(
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    state_dir: StateDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Run everything the configuration enables, in one process, until SIGTERM or Ctrl-C.
+
+    Example: steno run --config /etc/steno/steno.toml
+    """
+    settings = load_settings(config, state_dir=state_dir, log_level=log_level)
+    _follow(settings, Output(json=json))
+
+
+def _follow(settings: object, out: Output) -> None:
+    from steno.app import run_gateway
+    from steno.config import Config, require_live
+
+    assert isinstance(settings, Config)
+    require_live(settings)
+    telemetry = make_telemetry(settings)
+    summary = run_async(lambda stop: run_gateway(settings, stop=stop, telemetry=telemetry))
+    if out.json:
+        out.result(summary)
