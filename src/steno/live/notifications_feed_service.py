@@ -385,7 +385,8 @@ class _Channel:
 
     async def _stoppable(self, work: Coroutine[None, None, T]) -> T | None:
         """Await work that waits for the platform; None when ``close`` has stopped it."""
-        task = self._working = asyncio.create_task(work, name=f"{self.feed}-work")
+        task = asyncio.create_task(work, name=f"{self.feed}-work")
+        self._working = task
         try:
             return await task
         except asyncio.CancelledError:
