@@ -22,6 +22,7 @@ _JOIN_SIGNS = frozenset("._-+")
 _SKIPPED = frozenset(".,…;-\"'")
 _MAX_LOCAL = 24
 _MAX_DOMAIN = 16
+_SPELLED_ROW = 3
 _MAX_LOOSE = 2
 """Words of a local part beyond the first that no "dot" or underscore joins ("john smith")."""
 
@@ -88,6 +89,11 @@ _LAST_LABELS = frozenset(
 )
 
 
+_PAGES = _LAST_LABELS | {"www", "http", "https", "slash"}
+_PROVIDERS = frozenset(("gmail", "googlemail", "hotmail", "gmx", "aol", "icloud", "protonmail"))
+"""Hosts whose last label everybody leaves out."""
+
+
 class Beginning(NamedTuple):
     """An address which may go on behind the end of the text, from character ``start``.
 
@@ -123,10 +129,11 @@ def find_spoken(tokens: list[Token], table: Table, *, expected: bool) -> list[Sp
         if token.kind == TAKEN or not _is_at(token, table):
             continue
         sure = expected or token.text != "at"  # "arroba" and "@" mean nothing else
-        last = _domain(tokens, index + 1, table, sure=sure)
+        bracketed = _around(tokens, index) == "()"
+        last = _domain(tokens, index + 1 + bracketed, table, sure=sure)
         if last < 0:
             continue
-        first = _local(tokens, index - 1, table, expected=sure)
+        first = _local(tokens, index - 1 - bracketed, table, expected=sure)
         if first < 0:
             if not sure:
                 continue  # "look at amazon dot com": a place, nobody's address
@@ -170,6 +177,8 @@ def beginning(
     first = _local(tokens, last, table, expected=True)
     if first < 0:
         return None
+    if not announced and not _is_name(tokens, first, table):
+        return None
     joined = any(
         _is_dot(tokens, i, table)
         or tokens[i].text in table.joiners
@@ -178,6 +187,21 @@ def beginning(
     )
     letters = sum(1 for i in range(first, last + 1) if len(tokens[i].text) == 1)
     return Beginning(tokens[first].start, sure=joined or letters >= 3)
+
+
+def _is_name(tokens: list[Token], first: int, table: Table) -> bool:
+    """Whether joined words can be a local part: no web page, no version."""
+    said = [token.text for token in tokens[first:] if token.kind == PLAIN]
+    if not _PAGES.isdisjoint(said):
+        return False
+    return any(
+        len(word) > 1
+        and word not in table.numbers
+        and word not in table.dots
+        and word not in table.joiners
+        and word not in table.fillers
+        for word in said
+    )
 
 
 def _is_at(token: Token, table: Table) -> bool:
@@ -216,7 +240,13 @@ def _domain(tokens: list[Token], index: int, table: Table, *, sure: bool) -> int
                 dots, pieces, glued = dots + 1, 0, True
                 loose = 0
         elif token.kind == SIGN:
-            if token.text == "-" or (token.text in _SKIPPED and not pieces):
+            if token.text in "()" and any(
+                _is_dot(tokens, near, table)
+                for near in (position - 1, position + 1)
+                if near < len(tokens)
+            ):
+                pass  # "gmail (dot) com"
+            elif token.text == "-" or (token.text in _SKIPPED and not pieces):
                 glued = glued or token.text == "-"
             elif token.text not in (",", ".") or dots:
                 break
@@ -233,10 +263,17 @@ def _domain(tokens: list[Token], index: int, table: Table, *, sure: bool) -> int
             if not known and not _dot_follows(tokens, position, table):
                 break
             pieces, glued = pieces + 1, False
-            if dots:
+            if dots or token.text in _PROVIDERS:
                 last = position
         position += 1
     return last
+
+
+def _around(tokens: list[Token], index: int) -> str:
+    """The signs directly before and after a token."""
+    if not 0 < index < len(tokens) - 1:
+        return ""
+    return tokens[index - 1].text + tokens[index + 1].text
 
 
 def _dot_follows(tokens: list[Token], position: int, table: Table) -> bool:
@@ -258,7 +295,7 @@ def _last_label(token: Token, *, sure: bool) -> bool:
 def _local(tokens: list[Token], index: int, table: Table, *, expected: bool) -> int:
     """Index of the local part's first token, -1 when none ends at ``index``."""
     first = -1
-    loose = 0
+    loose = letters = 0
     joined = True
     position = index
     while position >= 0 and index - position < _MAX_LOCAL:
@@ -282,11 +319,14 @@ def _local(tokens: list[Token], index: int, table: Table, *, expected: bool) -> 
             or _ends_number(tokens, position, table)
         ):
             first, joined = position, joined and first < 0
+            letters += len(word) == 1 and token.kind == PLAIN
         elif joined and (first >= 0 or word not in table.stops):
             first, joined = position, False
         elif word in table.stops or loose >= _MAX_LOOSE:
             break
         elif first >= 0 and not joined:
+            if letters >= _SPELLED_ROW:
+                break  # a spelled name is whole; the word before it is none of it
             if not expected and not _spelled(tokens[first], table):
                 break
             first, loose = position, loose + 1
@@ -310,6 +350,8 @@ def _letter_in_row(tokens: list[Token], position: int) -> bool:
     """Whether a letter that is a word too ("a", "y") is one of several letters in a row."""
     if len(tokens[position].text) != 1 or tokens[position].kind != PLAIN:
         return False
+    if tokens[position].text == "à":
+        return False  # nobody spells with the accent
     return any(
         0 <= near < len(tokens) and len(tokens[near].text) == 1 and tokens[near].kind == PLAIN
         for near in (position - 1, position + 1)

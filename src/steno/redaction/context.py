@@ -124,7 +124,7 @@ def _look(
         token = tokens[index]
         if within_sentence and token.text in _SENTENCE_ENDS:
             break
-        if token.kind == PLAIN:
+        if token.kind == PLAIN and len(token.text) > 1:
             words += 1
         context = topic_at(tokens, index, table)
         if context.topic != Topic.NONE:

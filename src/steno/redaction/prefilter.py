@@ -38,6 +38,7 @@ def secrets(code: str) -> re2._Regexp:
         "klammeraffe",
         "ät",
         "underscore",
+        *("gmail", "googlemail", "hotmail", "gmx", "aol", "icloud", "protonmail"),
     }
     return _compile(simple | spoken_at | set(TABLES[code].dots), compound)
 

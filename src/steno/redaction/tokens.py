@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 import unicodedata
 
@@ -72,8 +73,11 @@ def tokenise(text: str) -> list[Token]:
 
 def take(tokens: list[Token], start: int, end: int) -> None:
     """Mark the tokens between two characters as taken."""
-    for token in tokens:
-        if token.start >= end:
-            break
-        if token.end > start:
-            token.kind = TAKEN
+    index = bisect.bisect_right(tokens, start, key=_token_end)
+    while index < len(tokens) and tokens[index].start < end:
+        tokens[index].kind = TAKEN
+        index += 1
+
+
+def _token_end(token: Token) -> int:
+    return token.end

@@ -321,7 +321,7 @@ def _is_amount(run: Run) -> bool:
     if len(elements) == 2 and gaps <= {".", ","}:
         return True
     if gaps == {"."} and len(elements) == 4:
-        return all(int(element.digits) < 256 for element in elements)
+        return all(len(e.digits) < 4 and int(e.digits) < 256 for e in elements)
     thousands = sizes[0] <= 3 and all(size == 3 for size in sizes[1:])
     if gaps in ({","}, {"."}) and thousands:
         return sizes[0] < 3 or gaps == {","}
@@ -343,6 +343,8 @@ def _is_year(run: Run, about: Surroundings) -> bool:
 def _is_clock(elements: list[Element], about: Surroundings) -> bool:
     """Whether it can be a time of day, as in "call me at five thirty"."""
     if not about.time_before or len(elements) > 2:
+        return False
+    if any(len(element.digits) > 2 for element in elements):
         return False
     hour = int(elements[0].digits or "0")
     return hour <= 24 and (len(elements) == 1 or int(elements[1].digits) < 60)

@@ -44,7 +44,7 @@ TABLE = Table(
             "coordonnées",
             Topic.CALL: "appelez rappelez appeler rappeler appelle composez",
             Topic.CARD: "carte visa mastercard amex bancaire bleue",
-            Topic.SSN: "sécurité securite sociale",
+            Topic.SSN: "sécurité securite sociale sécu secu",
             Topic.ACCOUNT: "compte passeport",
             Topic.IBAN: "iban rib",
             Topic.CODE: "cvv cvc cryptogramme",
