@@ -12,7 +12,8 @@ How long it holds: ``times`` uses (requests, frames, upgrades), or ``for_s`` sec
 kind               effect, and the keys it reads
 =================  ===========================================================================
 ``drop``           ends sockets: with a close frame (``code``), by TCP FIN (no code), or by
-                   TCP reset (``reset``; what was sent before is first known to have arrived)
+                   TCP reset (``reset``; what was sent before is first known to have
+                   arrived); ``times`` above 0 spares all but the first so many
 ``refuse``         refuses WebSocket upgrades with ``status`` (503)
 ``silence``        half-open: no frame, no pong, no close answer; ``for_s`` 0 is for ever
 ``slow_pong``      pongs come ``delay_s`` late
@@ -22,7 +23,7 @@ kind               effect, and the keys it reads
 ``expire_tokens``  every token given out so far expires now
 ``revoke_tokens``  another name for the same
 ``region_down``    sockets reset; ``mode`` ``stop`` (port closed) or ``accept`` (accepts, then
-                   closes at once); ``for_s`` 0 until ``region_up``
+                   closes at once); ``for_s`` 0 is until ``region_up``
 ``region_up``      the port is open again
 ``malformed``      ``times`` extra frames of ``form``: invalid_json, truncated, wrong_types,
                    missing_fields, binary, invalid_utf8, huge, unknown_event, array

@@ -224,9 +224,10 @@ class Region:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        for socket in self.sockets():
-            socket.silence(False)
-            socket.pong_delay_s = 0.0
+        _heal(self.sockets())
+        _heal_pongs(self.sockets())
+        if not self.up and self.bring_up is not None:
+            self._later(_call(self.bring_up()))
 
     def strike(self, fault: Fault) -> None:
         """Carry a fault out at once."""

@@ -60,6 +60,8 @@ class World:
         self.wait_for_sockets = wait_for_sockets
         self._changed = asyncio.Event()
         self._player: asyncio.Task[None] | None = None
+        self._seed: int | None = None
+        self._count = 0
         self.prepare(scenario, seed=seed, conversations=conversations)
 
     def prepare(
@@ -69,6 +71,7 @@ class World:
         if not isinstance(scenario, Scenario):
             scenario = load_scenario(scenario)
         self.scenario = scenario
+        self._seed, self._count = seed, conversations
         self.script = build(scenario, seed=seed, conversations=conversations)
         self.ledger = Ledger(self.script)
         self.languages: dict[str, str] = {}
@@ -124,7 +127,15 @@ class World:
         conversations: int = 0,
         speed: float | None = None,
     ) -> None:
-        """Stop what plays and begin anew, with the same scenario or another."""
+        """Stop what plays and begin anew, with the same scenario or another.
+
+        Without a scenario, seed and number of conversations stay too, unless given.
+        """
+        if scenario is None:
+            seed = self._seed if seed is None else seed
+            conversations = conversations or self._count
+        elif not isinstance(scenario, Scenario):
+            scenario = load_scenario(scenario)  # a faulty one must not stop what plays
         await self.stop()
         if speed is not None:
             self.speed = speed

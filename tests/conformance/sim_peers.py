@@ -7,7 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import aiohttp
@@ -32,10 +32,20 @@ class Answer:
         return json.loads(self.raw)
 
 
+class Addresses(Protocol):
+    """Where a simulator listens, here or in another process."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def ws_url(self) -> str: ...
+
+
 class Peer:
     """An HTTP client of one simulator, with a token when it asked for one."""
 
-    def __init__(self, sim: Simulator, session: aiohttp.ClientSession) -> None:
+    def __init__(self, sim: Addresses, session: aiohttp.ClientSession) -> None:
         self.sim = sim
         self.session = session
         self.token = ""

@@ -107,6 +107,44 @@ async def test_it_ends_on_request() -> None:
         assert (await running.end())[0] == 0
 
 
+async def test_faults_strike_in_the_process_too() -> None:
+    """Under the command's own event loop: a reset, a region down for a while, a drop."""
+    options = ("--scenario", "load", "--fragments", "100", "--rate", "0", "--wait-for-sockets", "1")
+    async with command(*options) as running, aiohttp.ClientSession() as session:
+        client = Peer(Remote(running.hosts[0]), session)
+        await client.sign_in()
+        await call(client, "POST", "/_sim/faults", {"kind": "drop", "after": 7, "reset": True})
+        async with client.stream() as ws:
+            assert len(await until_quiet(ws, quiet_s=2)) == 7
+        await call(client, "POST", "/_sim/finished?limit_s=20")
+        stats = await call(client, "GET", "/_sim/stats")
+        assert (stats["delivered"], stats["missed"]) == (7, 4993)
+        async with client.stream() as ws:
+            await call(client, "POST", "/_sim/faults", {"kind": "region_down", "for_s": 0.3})
+            assert await until_quiet(ws, quiet_s=5) == []
+        for _ in range(200):
+            if await reached(client):
+                return
+            await asyncio.sleep(0.05)
+    pytest.fail("the region never came up")
+
+
+class Remote:
+    """Addresses of a simulator in another process."""
+
+    def __init__(self, host: str) -> None:
+        self.url: str = f"http://{host}"
+        self.ws_url = f"ws://{host}"
+
+
+async def reached(client: Peer) -> bool:
+    try:
+        async with client.stream():
+            return True
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -180,6 +218,27 @@ async def test_control_over_http() -> None:
         await call(client, "POST", "/_sim/faults", [{"kind": "refuse", "times": 3}])
         await call(client, "DELETE", "/_sim/faults")
         assert sim.stats()["regions"]["primary"]["faults_waiting"] == 0
+
+
+async def test_a_reset_plays_the_same_again_and_healing_ends_what_lasts() -> None:
+    """Seed and number of conversations stay; a region that is down comes up."""
+    scenario = Scenario(load=Load(conversations=2, fragments=4, rate=0))
+    async with (
+        Simulator(scenario, speed=0, seed=9, conversations=5) as sim,
+        peer(sim) as client,
+    ):
+        plans = sim.world.script.plans
+        await call(client, "POST", "/_sim/reset")
+        assert sim.world.script.plans == plans
+        assert len(plans) == 5
+        answer = await client.call("POST", "/_sim/start", json={"scenario": "nonesuch"})
+        assert answer.status == 400
+        await sim.finished()
+        sim.inject(kind="region_down")
+        await sim.wait_for(lambda: sim._site is None)
+        sim.region.clear_faults()
+        await sim.wait_for(lambda: sim.region.up)
+        await client.sign_in()
 
 
 async def test_control_refuses_what_it_does_not_know() -> None:
