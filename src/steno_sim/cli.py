@@ -30,7 +30,8 @@ Example, and a gateway that follows it:
 
     steno-sim --scenario demo --speed 5 --wait-for-sockets 1
 
-    OAUTH_CLIENT_ID=steno-demo OAUTH_CLIENT_SECRET=steno-demo-secret steno live --host http://127.0.0.1:9080
+    OAUTH_CLIENT_ID=steno-demo OAUTH_CLIENT_SECRET=steno-demo-secret \\
+        steno live --host ws://127.0.0.1:9080 --grpc 127.0.0.1:50051
 
 While it runs, http://127.0.0.1:9080/_sim/stats tells what was sent, and a POST to
 /_sim/faults makes something go wrong: {"kind": "drop", "code": 1012}.
