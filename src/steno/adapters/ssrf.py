@@ -87,7 +87,8 @@ class EgressRules:
         """
         url = _parsed(text, setting)
         host = url.host or ""
-        if url.user is not None or url.password is not None or "@" in url.raw_authority:
+        authority = re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[0]
+        if url.user is not None or url.password is not None or "@" in authority:
             raise ConfigError("credentials in a URL are refused", setting=setting)
         if not host or "%" in host or "\\" in text:
             raise ConfigError("the URL's host is not acceptable", setting=setting)

@@ -80,6 +80,14 @@ def test_what_cannot_be_encoded_is_not_quoted(payload: bytes) -> None:
     assert caught.value.__cause__ is None
 
 
+def test_text_that_is_not_unicode_is_refused() -> None:
+    """A lone surrogate is an error of ours in both forms, not one of the libraries."""
+    broken = msgspec.structs.replace(FULL, conversation="\ud800")
+    for encode in (to_json, to_transcript, lambda record: to_batch(1, [record])):
+        with pytest.raises(IntegrityError):
+            encode(broken)
+
+
 def test_the_same_record_gives_the_same_bytes() -> None:
     """Retries compare equal: the clock of the process does not matter."""
     again = msgspec.structs.replace(FULL, received_s=99.0)

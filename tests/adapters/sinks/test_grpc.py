@@ -398,6 +398,21 @@ async def test_consumer_that_never_acks_is_given_up() -> None:
     assert streams == 2
 
 
+async def test_slow_but_moving_consumer_keeps_its_stream() -> None:
+    """The deadline is for standing still: many batches may together take longer than it."""
+
+    async def slow(context: Context) -> None:
+        while (batch := await read(context)) is not None:
+            await asyncio.sleep(0.2)
+            await context.write(steno_v1_pb2.BatchAck(acked_through=batch.batch))
+
+    async with serving(stream=slow) as target:
+        sink = sink_to(target, deadline_s=0.5)
+        deliveries = [sink.deliver([sentence(f"c{i}", 1)]) for i in range(4)]
+        assert await asyncio.gather(*deliveries) == [[Ack()]] * 4
+        await sink.close()
+
+
 async def test_stream_that_closes_mid_batch() -> None:
     """All deliveries in flight fail, none is acknowledged, and none hangs."""
 

@@ -48,29 +48,32 @@ def to_json(record: Record) -> bytes:
     """Return the record as one JSON object without a line break.
 
     Raises:
-        IntegrityError: The payload is not JSON; nothing of it is in the error.
+        IntegrityError: The payload is not JSON, or a field is not valid Unicode; nothing of it
+            is in the error.
     """
     payload = record.payload
     if b"\n" in payload or not payload:
         # A line break between tokens is legal JSON but would tear a line of JSON lines apart.
         payload = _compact(record)
-    return _encoder.encode(
-        RecordJson(
-            record.id,
-            record.kind.value,
-            record.source,
-            record.conversation,
-            record.lane,
-            record.utterance,
-            record.revision,
-            record.key,
-            record.seq,
-            record.prev_seq,
-            record.origin.value,
-            rfc3339(record.at_us),
-            msgspec.Raw(payload),
-        )
+    form = RecordJson(
+        record.id,
+        record.kind.value,
+        record.source,
+        record.conversation,
+        record.lane,
+        record.utterance,
+        record.revision,
+        record.key,
+        record.seq,
+        record.prev_seq,
+        record.origin.value,
+        rfc3339(record.at_us),
+        msgspec.Raw(payload),
     )
+    try:
+        return _encoder.encode(form)
+    except ValueError:
+        raise IntegrityError("a record cannot be encoded", record=record.id) from None
 
 
 def to_json_lines(records: Sequence[Record]) -> bytes:

@@ -101,6 +101,7 @@ class GrpcSink:
         self._mode = Mode.UNARY if self._is_unary_only else Mode.UNKNOWN
         self._told_mode = Mode.UNKNOWN
         self._told_auth = False
+        self._is_refused = False  # our credentials, since the token was last read
         self._protocol_errors = telemetry.counter(
             "steno_sink_protocol_errors_total", destination=name
         )
@@ -153,9 +154,11 @@ class GrpcSink:
         self._delivering += 1
         self._idle.clear()
         try:
-            channel = self._connected_channel()
+            self._connect()
+            if self._retired and self._delivering == 1:
+                await self._close_retired()
             if self._mode is not Mode.UNARY:
-                outcomes = await self._stream(channel, records)
+                outcomes = await self._stream(records)
                 if outcomes is not None:
                     return outcomes
             return await self._push_all(records)
@@ -166,19 +169,22 @@ class GrpcSink:
 
     # --- connection --------------------------------------------------------------------------
 
-    def _connected_channel(self) -> grpc.aio.Channel:
-        """Return the channel; forget what the peer offered when it is not connected any more."""
+    def _connect(self) -> None:
+        """See that there is a channel; forget what the peer offered when it is not connected."""
         channel = self._channel
         if channel is not None:
-            if self._mode is Mode.UNKNOWN or channel.get_state() is _READY:
-                return channel
-            if not self._is_unary_only:
+            is_connected = channel.get_state() is _READY
+            if is_connected and not self._is_refused:
+                return
+            if not is_connected and not self._is_unary_only:
                 self._mode = Mode.UNKNOWN
+            self._is_refused = False
             if self._stamp == files_stamp(self._settings):
-                return channel
-            # A replaced certificate or token takes effect with the next connection. Calls of
-            # the old channel may still be running; it is closed at the end.
+                return
+            # A replaced certificate or token takes effect with the next connection, or when the
+            # peer has refused us. Calls of the old channel may still be running.
             self._retired.append(channel)
+            self._session = None
         self._stamp = files_stamp(self._settings)
         self._channel = channel = open_channel(self._settings)
         self._metadata = call_metadata(self._settings)
@@ -188,7 +194,6 @@ class GrpcSink:
         self._push: Push = channel.unary_unary(
             PUSH, response_deserializer=transcript_v1_pb2.AckResponse.FromString
         )
-        return channel
 
     def _found(self, mode: Mode) -> None:
         self._mode = mode
@@ -202,7 +207,10 @@ class GrpcSink:
         if verdict.reason == "RemoteProtocolError":
             self._protocol_errors(1)
             self._telemetry.warning("sink.protocol_broken", destination=self._name)
-        if verdict.blame is Blame.CREDENTIALS and not self._told_auth:
+        if verdict.blame is not Blame.CREDENTIALS:
+            return
+        self._is_refused = True
+        if not self._told_auth:
             self._told_auth = True
             self._telemetry.error(
                 "sink.credentials_refused",
@@ -224,9 +232,7 @@ class GrpcSink:
         reader.add_done_callback(self._readers.discard)
         return session
 
-    async def _stream(
-        self, channel: grpc.aio.Channel, records: Sequence[Record]
-    ) -> list[Outcome] | None:
+    async def _stream(self, records: Sequence[Record]) -> list[Outcome] | None:
         """Deliver over the shared stream; None when the peer has no such service."""
         session = self._session
         if session is None or session.is_over:
@@ -414,11 +420,14 @@ class GrpcSink:
         for reader in tuple(self._readers):
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
-        channels = [*self._retired, *([self._channel] if self._channel is not None else [])]
-        self._retired.clear()
-        self._channel = None
-        for channel in channels:
-            await channel.close()
+        if self._channel is not None:
+            self._retired.append(self._channel)
+            self._channel = None
+        await self._close_retired()
+
+    async def _close_retired(self) -> None:
+        while self._retired:
+            await self._retired.pop().close()
 
 
 _READY: Final = grpc.ChannelConnectivity.READY

@@ -50,23 +50,28 @@ class StreamEnded(Exception):
 class _Delivery:
     """One ``deliver`` call: its outcomes so far, and the future its caller awaits."""
 
-    __slots__ = ("done", "outcomes")
+    __slots__ = ("all_sent", "done", "outcomes", "under_way")
 
     def __init__(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
         self.outcomes: list[Outcome] = [ACK] * size
         self.done: asyncio.Future[None] = loop.create_future()
+        self.under_way = 0  # batches
+        self.all_sent = False
+
+    def settle_if_complete(self) -> None:
+        if self.all_sent and not self.under_way and not self.done.done():
+            self.done.set_result(None)
 
 
 class _Batch:
     """A batch on its way: which slice of which delivery it is."""
 
-    __slots__ = ("delivery", "first", "is_last", "size")
+    __slots__ = ("delivery", "first", "size")
 
-    def __init__(self, delivery: _Delivery, first: int, size: int, *, is_last: bool) -> None:
+    def __init__(self, delivery: _Delivery, first: int, size: int) -> None:
         self.delivery = delivery
         self.first = first
         self.size = size
-        self.is_last = is_last
 
 
 class StreamSession:
@@ -74,8 +79,9 @@ class StreamSession:
 
     Args:
         call: A stream that has just been opened.
-        ack_timeout_s: A batch not acknowledged this long after its turn came ends the stream:
-            the way to notice a half-open connection and a consumer that hangs.
+        ack_timeout_s: The stream is ended when batches are on their way and this long none was
+            acknowledged: a half-open connection, or a consumer that hangs. One that is slow
+            but moves keeps its stream.
         max_batch_bytes: Batches are cut to about this size; a larger record is refused.
     """
 
@@ -89,6 +95,8 @@ class StreamSession:
         self._acked = 0
         self._batches: dict[int, _Batch] = {}
         self._verdict: Verdict | None = None
+        self._moved_at = 0.0  # the loop's time: the last ack, or the first batch after a pause
+        self._watch: asyncio.TimerHandle | None = None
 
     @property
     def is_over(self) -> bool:
@@ -108,40 +116,38 @@ class StreamSession:
         """
         delivery = _Delivery(len(records), self._loop)
         try:
-            async with asyncio.timeout(self._ack_timeout_s):
-                # Batches are numbered without holes, so one caller writes at a time.
-                async with self._turn:
-                    await self._send(delivery, records)
-                    if not self.any_acked:
-                        # Until the first ack nobody writes more: a write that meets the end of
-                        # the stream would hide its status, which may be UNIMPLEMENTED.
-                        await delivery.done
-                await delivery.done
-        except TimeoutError:
-            self.abort(TIMED_OUT)
-            raise self._ended() from None
+            # No timeout here: the watch over the whole stream ends every wait below.
+            # Batches are numbered without holes, so one caller writes at a time.
+            async with self._turn:
+                await self._send(delivery, records)
+                if not self.any_acked:
+                    # Until the first ack nobody writes more: a write that meets the end of
+                    # the stream would hide its status, which may be UNIMPLEMENTED.
+                    await delivery.done
+            await delivery.done
         finally:
             if delivery.done.done() and not delivery.done.cancelled():
                 delivery.done.exception()  # known already when the write failed first
         return delivery.outcomes
 
     async def _send(self, delivery: _Delivery, records: Sequence[Record]) -> None:
-        slices = list(self._slices(delivery, records))
-        if not slices and not delivery.done.done():
-            delivery.done.set_result(None)
-        for first, end in slices:
-            if self._verdict is not None:
-                raise self._ended()
+        for first, end in self._slices(delivery, records):
             chunk = records[first:end]
             try:
                 message = to_batch(self._sent + 1, chunk)
             except IntegrityError:
-                message = self._only_encodable(delivery, first, chunk)
-            self._sent += 1
-            self._batches[self._sent] = _Batch(
-                delivery, first, end - first, is_last=end == slices[-1][1]
-            )
-            await self._write(message)
+                # Some record cannot be encoded: it is refused, the others go one by one.
+                for place, record in enumerate(chunk, first):
+                    try:
+                        message = to_batch(self._sent + 1, [record])
+                    except IntegrityError:
+                        delivery.outcomes[place] = Reject("IntegrityError")
+                    else:
+                        await self._write(message, _Batch(delivery, place, 1))
+            else:
+                await self._write(message, _Batch(delivery, first, end - first))
+        delivery.all_sent = True
+        delivery.settle_if_complete()
 
     def _slices(self, delivery: _Delivery, records: Sequence[Record]) -> Iterator[tuple[int, int]]:
         """Cut the records into runs of a bounded size, leaving out what is too large alone."""
@@ -161,23 +167,16 @@ class StreamSession:
         if first < len(records):
             yield first, len(records)
 
-    def _only_encodable(self, delivery: _Delivery, first: int, chunk: Sequence[Record]) -> bytes:
-        """Encode a run in which some record cannot be; that one is refused.
-
-        An empty record keeps its place, so that positions in the batch stay true.
-        """
-        batch = steno_v1_pb2.RecordBatch(batch=self._sent + 1)
-        for index, record in enumerate(chunk):
-            try:
-                one = steno_v1_pb2.RecordBatch.FromString(to_batch(0, [record]))
-            except IntegrityError:
-                delivery.outcomes[first + index] = Reject("IntegrityError")
-                batch.records.add()
-            else:
-                batch.records.append(one.records[0])
-        return batch.SerializeToString()
-
-    async def _write(self, message: bytes) -> None:
+    async def _write(self, message: bytes, batch: _Batch) -> None:
+        if self._verdict is not None:
+            raise self._ended()
+        self._sent += 1
+        if not self._batches:
+            self._moved_at = self._loop.time()
+        self._batches[self._sent] = batch
+        batch.delivery.under_way += 1
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._ack_timeout_s, self._on_watch)
         try:
             await self._call.write(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -189,6 +188,16 @@ class StreamSession:
                 raise
             self._finish(CLOSED)
             raise self._ended() from None
+
+    def _on_watch(self) -> None:
+        self._watch = None
+        if not self._batches:
+            return
+        left_s = self._moved_at + self._ack_timeout_s - self._loop.time()
+        if left_s <= 0:
+            self.abort(TIMED_OUT)
+        else:
+            self._watch = self._loop.call_later(left_s, self._on_watch)
 
     async def run(self) -> None:
         """Read acknowledgements until the stream ends; never raises but when cancelled."""
@@ -229,8 +238,10 @@ class StreamSession:
             raise RemoteProtocolError("an acknowledgement goes beyond what was sent")
         for number in range(self._acked + 1, through + 1):
             batch = self._batches.pop(number)
-            if batch.is_last and not batch.delivery.done.done():
-                batch.delivery.done.set_result(None)
+            batch.delivery.under_way -= 1
+            batch.delivery.settle_if_complete()
+        if through > self._acked:
+            self._moved_at = self._loop.time()
         self._acked = through
 
     def abort(self, verdict: Verdict) -> None:
@@ -248,6 +259,9 @@ class StreamSession:
         if self._verdict is not None:
             return
         self._verdict = verdict
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         for batch in self._batches.values():
             if not batch.delivery.done.done():
                 batch.delivery.done.set_exception(self._ended())
