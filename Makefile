@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
-EDITABLE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes
+EDITABLE := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 # One stamp for each set of packages: the demo does not wait for the tools of the tests.
 RUNTIME := $(VENV)/.runtime
 READY := $(VENV)/.ready
