@@ -59,6 +59,13 @@ EVENTS: Final[dict[str, str]] = {
     "health.listening": "The health and metrics pages are served at this address.",
     "health.port_busy": "The wanted health port was taken by another program; the next was used.",
     "library.logged": "A library wrote a warning or an error; its words are withheld.",
+    "live.channel_call_failed": (
+        "A notification channel's REST call failed; tried again while its socket goes on."
+    ),
+    "live.channel_replaced": (
+        "A notification channel or its socket was replaced before its end, without a gap."
+    ),
+    "live.channels_full": "A new conversation is not followed: every notification channel is full.",
     "live.commit_failed": "The store took nothing; the same records are tried again.",
     "live.connected": "A feed is connected.",
     "live.dial_failed": "A feed could not be connected; tried again.",
@@ -73,6 +80,7 @@ EVENTS: Final[dict[str, str]] = {
     "live.refused": "A feed is refused for our credentials or permissions; tried again slowly.",
     "live.started": "The gateway follows.",
     "live.stopped": "The gateway has ended; closing line with its totals.",
+    "live.topics_refused": "The platform refused topics; the missing permissions are the cause.",
     "live.windows_restored": "Open windows of the process before were read back.",
     "loop.stalled": "The event loop stood still for more than a second.",
     "platform.call_retried": "A call of the platform failed and is tried again.",
@@ -139,6 +147,9 @@ METRICS: Final[dict[str, Metric]] = {
     "steno_reconnects_total": Metric("counter", ("source",), "Connections lost and made again."),
     "steno_failovers_total": Metric(
         "counter", ("source",), "Changes to the other region, both ways."
+    ),
+    "steno_channel_rollovers_total": Metric(
+        "counter", (), "Notification channels or sockets replaced before their end."
     ),
     "steno_pong_seconds": Metric("histogram", ("source",), "How long a pong took."),
     "steno_delivery_depth": Metric(
