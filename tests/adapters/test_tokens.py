@@ -353,6 +353,49 @@ async def test_failed_early_renewal_leaves_the_old_token_serving(hands: Hands) -
     assert "token.renewal_failed" in noted.events("error")
 
 
+async def test_silent_oauth_does_not_hold_up_who_has_a_token(hands: Hands) -> None:
+    """While the old token serves, a caller waits for the early patience and no longer, be it
+    for its own renewal or for one in the background.
+    """
+    timing = TokenTiming(
+        request_limit_s=5.0, patience_s=5.0, early_patience_s=0.1, early_retry_s=60.0
+    )
+    async with (
+        scripted(grants("one"), hangs()) as server,
+        manager(server, hands, timing=timing) as tokens,
+    ):
+        await tokens.token()
+        hands.move(3310)
+        async with asyncio.timeout(2):
+            assert await tokens.token() == "one"
+        hands.move(61)
+        background = asyncio.create_task(tokens.run())
+        await server.asked(len(server.seen) + 1)
+        async with asyncio.timeout(2):
+            assert await tokens.token() == "one"
+        background.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await background
+
+
+async def test_token_refused_during_its_renewal_is_not_given(hands: Hands) -> None:
+    """The renewal fails, and meanwhile the platform has refused the old token: it is gone."""
+    gate = asyncio.Event()
+    async with (
+        scripted(grants("one"), waits_for(gate, says(503))) as server,
+        manager(server, hands) as tokens,
+    ):
+        await tokens.token()
+        hands.move(3310)
+        first = asyncio.create_task(tokens.token())
+        await server.asked(2)
+        second = asyncio.create_task(tokens.token(refused="one"))
+        await asyncio.sleep(0)
+        gate.set()
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+    assert all(isinstance(outcome, PeerUnavailable) for outcome in outcomes)
+
+
 async def test_background_renewal_spares_the_callers(hands: Hands) -> None:
     """``run`` fetches at the start and again when it is time, without anybody asking."""
     timing = TokenTiming(retry_first_s=0.01, retry_cap_s=0.02, early_retry_s=0.01, margin_s=3599.9)
@@ -533,6 +576,39 @@ async def test_second_process_reads_the_first_ones_token(hands: Hands, tmp_path:
         assert await second.token(refused="one") == "two"
         assert await first.token(refused="one") == "two"
         assert len(server.seen) == 2
+
+
+async def test_own_token_in_the_file_is_no_renewal(hands: Hands, tmp_path: Path) -> None:
+    """Past its moment of renewal a process asks OAuth, even though the file is not past its."""
+    async with scripted(grants("one"), grants("two")) as server, HttpClient() as http:
+        tokens = TokenManager(
+            server.host,
+            Shape.QUERY,
+            "client",
+            SecretProof(Secret(SECRET)),
+            exchange=http,
+            telemetry=Noted(),
+            cache=cache_in(tmp_path, hands),
+            clock=hands.clock,
+            draw=lambda: 0.9,  # renewal comes 54 s before the margin begins
+        )
+        assert await tokens.token() == "one"
+        hands.move(3250)
+        assert await tokens.token() == "two"
+
+
+async def test_cached_token_without_a_needed_scope_is_replaced(
+    hands: Hands, tmp_path: Path
+) -> None:
+    """The scope may have been granted since: OAuth is asked before anybody is refused."""
+    few, all_of_them = "recordings:download", "conversation:transcript:read"
+    async with (
+        scripted(grants("one", scope=few), grants("two", scope=all_of_them)) as server,
+        manager(server, hands, cache=cache_in(tmp_path, hands)) as other,
+        manager(server, hands, cache=cache_in(tmp_path, hands), features=(Feature.LIVE,)) as tokens,
+    ):
+        assert await other.token() == "one"
+        assert await tokens.token() == "two"
 
 
 async def test_cache_file_is_private_and_sealed(hands: Hands, tmp_path: Path) -> None:

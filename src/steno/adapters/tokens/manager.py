@@ -262,13 +262,13 @@ class TokenManager:
     async def _obtained(self, patience_s: float) -> _Held:
         deadline = Deadline.after(asyncio.get_running_loop().time(), patience_s)
         if self._cache is None:
-            return self._adopted(await self._fetched(deadline))
+            return self._adopted(await self._fetched(deadline, patience_s))
         async with self._cache.locked(patience_s):
             kept = self._cache.read()
             if kept is not None and self._is_usable(kept):
                 return self._adopted(kept)
             # Whoever waited for a stopped process in vain still gets one try.
-            kept = await self._fetched(deadline)
+            kept = await self._fetched(deadline, patience_s)
             held = self._adopted(kept)
             self._cache.write(kept)
             return held
@@ -329,8 +329,9 @@ class TokenManager:
 
     # --- requests -----------------------------------------------------------------------------
 
-    async def _fetched(self, deadline: Deadline) -> Kept:
+    async def _fetched(self, deadline: Deadline, patience_s: float) -> Kept:
         timing = self._timing
+        limit_s = min(timing.request_limit_s, patience_s)
         now = asyncio.get_running_loop().time
         retries = Retries(Backoff(timing.retry_first_s, timing.retry_cap_s), deadline)
         attempts = 0
@@ -338,7 +339,7 @@ class TokenManager:
             attempts += 1
             # Counted from before the request: what the answer takes to arrive is life lost.
             issued_at = self._clock.uptime()
-            result = await self._asked()
+            result = await self._asked(limit_s)
             if isinstance(result, Grant):
                 self._tell(result, attempts)
                 return Kept(result, issued_at)
@@ -356,7 +357,7 @@ class TokenManager:
             )
             await asyncio.sleep(delay_s)
 
-    async def _asked(self) -> Grant | _Failed:
+    async def _asked(self, limit_s: float) -> Grant | _Failed:
         request = token_request(
             self._host,
             self._shape,
@@ -367,9 +368,7 @@ class TokenManager:
             assertion_id=secrets.token_urlsafe(24),
         )
         try:
-            answer = await self._exchange.send(
-                request, limit_s=self._timing.request_limit_s, max_bytes=MAX_ANSWER_BYTES
-            )
+            answer = await self._exchange.send(request, limit_s=limit_s, max_bytes=MAX_ANSWER_BYTES)
             if answer.status == 200:
                 return decode_grant(answer.body)
         except TransportError as error:
