@@ -21,7 +21,7 @@ from steno.adapters.store_sqlite.schema import (
 from steno.adapters.store_sqlite.sql import fetch
 from steno.core.records import Kind, Record
 from steno.delivery.ids import position_of, position_range, position_us, record_id
-from steno.errors import ObjectMissing, StorageError
+from steno.errors import IntegrityError, ObjectMissing, StorageError
 from steno.ports import DeliveryState, Pending
 
 _STATE = (
@@ -171,6 +171,8 @@ class OutboxReader:
             return fetch(self._db, sql, values)
         except apsw.Error as exc:
             raise mapped(exc) from exc
+        except UnicodeDecodeError:
+            raise IntegrityError("a stored record is damaged") from None
 
     def counts(self) -> dict[str, Counts]:
         """Return the counts of each destination the store has ever known.
@@ -304,6 +306,13 @@ class OutboxReader:
         return [] if found == ["ok"] else found
 
 
+_PAGE = (
+    f"SELECT p.attempts, p.next_at_us, {SELECTED} FROM pending p"  # noqa: S608
+    " JOIN records r ON r.position = p.position JOIN conversations c ON c.id = r.conversation"
+    " WHERE p.destination = (SELECT id FROM destinations WHERE name=?)"
+)
+
+
 def pending_page(
     db: apsw.Connection, destination: str, limit: int, after: int
 ) -> tuple[list[Pending], list[str], int]:
@@ -315,23 +324,37 @@ def pending_page(
     Raises:
         apsw.Error: Reading failed.
     """
-    rows = fetch(
-        db,
-        f"SELECT p.attempts, p.next_at_us, {SELECTED} FROM pending p"  # noqa: S608
-        " JOIN records r ON r.position = p.position"
-        " JOIN conversations c ON c.id = r.conversation"
-        " WHERE p.destination = (SELECT id FROM destinations WHERE name=?) AND p.position > ?"
-        " ORDER BY p.position LIMIT ?",
-        (destination, after, limit),
-    )
+    try:
+        rows = fetch(db, _PAGE + " AND p.position > ? ORDER BY p.position LIMIT ?",
+                     (destination, after, limit))  # fmt: skip
+    except UnicodeDecodeError:
+        rows = _row_by_row(db, destination, limit, after)
     found = []
     damaged = []
     for attempts, next_at_us, *row in rows:
         try:
-            found.append(Pending(decoded(row[:SELECTED_WIDTH]), attempts, next_at_us))
+            found.append(Pending(decoded(row), attempts, next_at_us))
         except StorageError:
             damaged.append(record_id(row[0], row[1]))
     return found, damaged, rows[-1][2] if rows else after
+
+
+def _row_by_row(
+    db: apsw.Connection, destination: str, limit: int, after: int
+) -> list[tuple[Any, ...]]:
+    """Return a page of which some row's text is damaged; such a row has only its position."""
+    rows = []
+    for (position,) in fetch(
+        db,
+        "SELECT position FROM pending WHERE position > ? AND destination ="
+        " (SELECT id FROM destinations WHERE name=?) ORDER BY position LIMIT ?",
+        (after, destination, limit),
+    ):
+        try:
+            rows += fetch(db, _PAGE + " AND p.position = ?", (destination, position))
+        except UnicodeDecodeError:
+            rows.append((0, 0, position, 0) + (None,) * (SELECTED_WIDTH - 2))
+    return rows
 
 
 @contextmanager

@@ -58,12 +58,14 @@ def next_slot(slot: int) -> int:
     return slot + 1 if slot < _SIGN - 1 else -_SIGN
 
 
-def checksum(
-    conversation: str, lane: str, utterance: str, seq: int, at_us: int, payload: bytes
-) -> int:
-    """Return the CRC-32 over what a consumer would act on."""
-    head = f"{conversation}\x1f{lane}\x1f{utterance}\x1f{seq}\x1f{at_us}"
-    return zlib.crc32(payload, zlib.crc32(head.encode()))
+def checksum(record: Record) -> int:
+    """Return the CRC-32 over every field of a record."""
+    head = (
+        f"{record.id}\x1f{record.kind}\x1f{record.source}\x1f{record.conversation}"
+        f"\x1f{record.lane}\x1f{record.utterance}\x1f{record.revision}\x1f{record.key}"
+        f"\x1f{record.seq}\x1f{record.prev_seq}\x1f{record.origin}\x1f{record.at_us}"
+    )
+    return zlib.crc32(record.payload, zlib.crc32(head.encode()))
 
 
 def committed(draft: Draft, position: int, tail: int, seq: int) -> Record:
@@ -110,9 +112,7 @@ def decoded(row: Sequence[Any]) -> Record:  # Any: SQLite's values, checked here
         payload,
     ) = row
     try:
-        if checksum(conversation, lane, utterance, seq, at_us, payload) != crc:
-            raise IntegrityError("a stored record is damaged", position=position)
-        return Record(
+        record = Record(
             record_id(position, tail),
             _KINDS[kind],
             source,
@@ -127,5 +127,8 @@ def decoded(row: Sequence[Any]) -> Record:  # Any: SQLite's values, checked here
             at_us,
             payload,
         )
+        if checksum(record) == crc:
+            return record
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise IntegrityError("a stored record is damaged") from None
+        pass
+    raise IntegrityError("a stored record is damaged", position=position)

@@ -8,16 +8,15 @@ conversations of which something is missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import apsw
 import msgspec
 
 from steno.adapters.store_sqlite.faults import mapped
 from steno.adapters.store_sqlite.rows import COLUMNS, SELECTED, WIDTH, decoded
-from steno.adapters.store_sqlite.schema import connect, migrate
+from steno.adapters.store_sqlite.schema import check_schema, connect, migrate
 from steno.adapters.store_sqlite.sql import fetch, scalar, transaction
 from steno.errors import IntegrityError, StorageError
 
@@ -94,6 +93,7 @@ def _opened(
     db = connect(path, vfs=vfs, synchronous=synchronous)
     try:
         found = migrate(db)
+        check_schema(db)
         if path.stat().st_size <= QUICK_CHECK_BYTES:
             quick_check(db)
         report = OpenReport(
@@ -117,6 +117,9 @@ def _opened(
     except (apsw.Error, OSError) as exc:
         db.close(True)
         raise mapped(exc) from exc
+    except (ValueError, TypeError):  # text or a number that is none
+        db.close(True)
+        raise IntegrityError("the store is damaged") from None
     except StorageError:
         db.close(True)
         raise
@@ -177,7 +180,9 @@ def _carry_over(damaged: Path, path: Path) -> Salvage:
         migrate(new)
         try:
             old = connect(damaged, readonly=True)
-        except StorageError:
+            # Otherwise a file that is shorter than it says could not be read at all.
+            old.execute("PRAGMA writable_schema=ON").fetchall()
+        except (StorageError, apsw.Error):
             return Salvage(damaged, 0, (), complete=False, redelivered=False)
         try:
             with transaction(new):
@@ -250,7 +255,7 @@ def _copy_table(old: apsw.Connection, new: apsw.Connection, table: str, columns:
                     )
                 except apsw.ConstraintError:
                     whole = False
-        except apsw.Error:
+        except (apsw.Error, UnicodeDecodeError):
             whole = False
         if whole:
             break
@@ -259,35 +264,41 @@ def _copy_table(old: apsw.Connection, new: apsw.Connection, table: str, columns:
 
 def _copy_records(old: apsw.Connection, new: apsw.Connection) -> int:
     columns = ", ".join(f"r.{name.strip()}" for name in COLUMNS.split(","))
+    selected = SELECTED.replace("c.name", "r.conversation")
     marks = ",".join("?" * WIDTH)
+    names = dict(_conversation_names(old))
+    name_at = WIDTH + 2
     copied = 0
-    for row in _readable(old, columns):
-        raw, selected = row[:WIDTH], row[WIDTH:]
+    for position in _positions(old):
         try:
-            decoded(selected)
-            new.execute(f"INSERT OR IGNORE INTO records({COLUMNS}) VALUES({marks})", raw)
-        except (StorageError, apsw.Error):
-            continue
+            (row,) = fetch(
+                old,
+                f"SELECT {columns}, {selected} FROM records r NOT INDEXED"  # noqa: S608
+                " WHERE r.position = ?",
+                (position,),
+            )
+            name = names[row[name_at]]
+            decoded((*row[WIDTH:name_at], name, *row[name_at + 1 :]))
+            new.execute(
+                f"INSERT OR IGNORE INTO records({COLUMNS}) VALUES({marks})",
+                row[:WIDTH],
+            )
+        except (apsw.Error, StorageError, ValueError, KeyError):
+            continue  # damaged: its conversation is named by the hole it leaves
         copied += new.changes()
     return copied
 
 
-def _readable(old: apsw.Connection, columns: str) -> Iterator[Sequence[Any]]:
-    """Yield the readable records: forwards to the damage, then backwards to it."""
-    names = dict(_conversation_names(old))
-    selected = SELECTED.replace("c.name", "r.conversation")
-    name_at = WIDTH + 2
+def _positions(old: apsw.Connection) -> Iterator[int]:
+    """Yield where records may be: forwards to the damage, then backwards to it."""
     for order in ("ASC", "DESC"):
         try:
-            # No index is used: it may be what is damaged, and the order of the rows is known.
-            for row in old.execute(
-                f"SELECT {columns}, {selected} FROM records r NOT INDEXED"  # noqa: S608
-                f" ORDER BY r.position {order}"
+            # No index is used: it may be what is damaged.
+            for (position,) in old.execute(
+                f"SELECT position FROM records NOT INDEXED ORDER BY position {order}"  # noqa: S608
             ):
-                values: Sequence[Any] = row
-                name = names.get(values[name_at])
-                if name is not None:
-                    yield (*values[:name_at], name, *values[name_at + 1 :])
+                if isinstance(position, int):
+                    yield position
         except apsw.Error:
             continue
         else:
@@ -302,7 +313,7 @@ def _conversation_names(old: apsw.Connection) -> Iterator[tuple[int, str]]:
             ):
                 if isinstance(number, int) and isinstance(name, str):
                     yield number, name
-        except apsw.Error:
+        except (apsw.Error, UnicodeDecodeError):
             continue
         else:
             return

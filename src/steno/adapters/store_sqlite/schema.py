@@ -25,7 +25,8 @@ from pathlib import Path
 import apsw
 
 from steno.adapters.store_sqlite.faults import mapped
-from steno.errors import StorageError
+from steno.adapters.store_sqlite.sql import fetch
+from steno.errors import IntegrityError, StorageError
 
 MIN_SQLITE = (3, 51, 3)
 """Older versions can lose a write when the log is reset while another connection reads."""
@@ -61,6 +62,7 @@ MIGRATIONS: tuple[str, ...] = (
 SCHEMA_VERSION = len(MIGRATIONS)
 
 PAGE_BYTES = 4096
+_SALT_BYTES = 32
 _STATEMENTS = 256
 
 
@@ -164,8 +166,34 @@ def migrate(connection: apsw.Connection) -> int:
                 connection.pragma("user_version", version + 1)
         connection.execute(
             "INSERT OR IGNORE INTO meta(name, value) VALUES('salt', ?)",
-            (secrets.token_bytes(32),),
+            (secrets.token_bytes(_SALT_BYTES),),
         )
     except apsw.Error as exc:
         raise mapped(exc) from exc
     return found
+
+
+def check_schema(connection: apsw.Connection) -> None:
+    """Check that the tables are those of the migrations: SQLite believes whatever stands there.
+
+    Raises:
+        IntegrityError: They are not, or the store's salt is not there.
+    """
+    listing = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+    model = apsw.Connection(":memory:")
+    try:
+        for step in MIGRATIONS:
+            model.execute(step)
+        expected = fetch(model, listing)
+    finally:
+        model.close()
+    try:
+        found = fetch(connection, listing)
+        salts = fetch(connection, "SELECT value FROM meta WHERE name='salt'")
+    except apsw.Error as exc:
+        raise IntegrityError("the store is damaged", cause=type(exc).__name__) from exc
+    # SQLite makes tables of its own (statistics), which are no concern of ours.
+    if expected != [row for row in found if not str(row[1]).startswith("sqlite_stat")]:
+        raise IntegrityError("the tables of the store are damaged")
+    if len(salts) != 1 or not isinstance(salts[0][0], bytes) or len(salts[0][0]) != _SALT_BYTES:
+        raise IntegrityError("the store has lost its salt")

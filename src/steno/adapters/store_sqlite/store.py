@@ -393,6 +393,8 @@ class SqliteStore:
                 return work(self._reader)
             except apsw.Error as exc:
                 raise mapped(exc) from exc
+            except UnicodeDecodeError:
+                raise IntegrityError("a stored record is damaged") from None
 
         return await self._loop.run_in_executor(self._side, query)
 

@@ -254,19 +254,15 @@ class Writer:
                 tail = self._tail(TAIL_BITS)
                 touched[place.name] = place
                 wanted = self._wanted[draft.kind]
+                record = committed(draft, position, tail, place.seq)
                 flat += (
                     position, tail, place.id, slot, draft.kind, draft.source, draft.lane,
                     draft.utterance, draft.revision, key, place.seq, place.seq - 1,
-                    draft.origin, draft.at_us, wanted,
-                    checksum(
-                        draft.conversation, draft.lane, draft.utterance, place.seq,
-                        draft.at_us, draft.payload,
-                    ),
-                    draft.payload,
+                    draft.origin, draft.at_us, wanted, checksum(record), draft.payload,
                 )  # fmt: skip
                 for destination in self._wanting[wanted]:
                     marks += (destination, position)
-                new.append(committed(draft, position, tail, place.seq))
+                new.append(record)
             results.append(new)
         if flat:
             self._insert_rows(flat, marks, touched.values(), position)
