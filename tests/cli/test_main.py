@@ -170,6 +170,39 @@ def test_the_text_of_a_foreign_error_is_never_shown(capsys: pytest.CaptureFixtur
     assert "ValueError at test_main.py" in shown
 
 
+def test_a_running_command_hardens_its_process() -> None:
+    """Its files are its user's alone, a crash dumps no transcript, and it ends on SIGTERM."""
+    code = (
+        "import asyncio, os, resource, signal\n"
+        "from steno.cli.common import run_async\n"
+        "async def main(stop):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    await stop.wait()\n"
+        "    return os.umask(0), resource.getrlimit(resource.RLIMIT_CORE)\n"
+        "print(run_async(main))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "(63, (0, 0))\n"
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    """Whatever it is doing: what is stored stays stored."""
+    code = (
+        "import asyncio, os, signal\n"
+        "from steno.cli.common import run_async\n"
+        "async def main(stop):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    await stop.wait()\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    await asyncio.sleep(60)\n"
+        "run_async(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == ExitCode.INTERRUPTED
+
+
 def test_completion_lists_the_commands() -> None:
     """The shell's completion knows every command."""
     env = {"_STENO_COMPLETE": "complete_bash", "COMP_WORDS": "steno ", "COMP_CWORD": "1"}

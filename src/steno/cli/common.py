@@ -113,7 +113,16 @@ def make_telemetry(config: Config) -> LogTelemetry:
         level=config.observability.log_level, form=config.observability.log_format
     )
     telemetry.capture_library_logs()
+    telemetry.capture_stray_errors()
     return telemetry
+
+
+def harden() -> None:
+    """Keep what this process writes to its own user, and its memory out of core dumps."""
+    import resource
+
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Output:
@@ -166,6 +175,7 @@ def run_async(main: Callable[[asyncio.Event], Coroutine[None, None, T]]) -> T:
             loop.add_signal_handler(number, on_signal)
         return await main(stop)
 
+    harden()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(supervised())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
@@ -120,6 +121,21 @@ class LogTelemetry:
                 root.removeHandler(old)
         root.addHandler(handler)
         root.setLevel(logging.WARNING)
+
+    def capture_stray_errors(self) -> None:
+        """Log by its class alone what a thread or a finaliser raises and nobody catches.
+
+        Python's own hooks would print the error's text, which may quote what was said.
+        """
+
+        def in_thread(stray: threading.ExceptHookArgs) -> None:
+            self.error("process.stray_error", error=stray.exc_type.__name__)
+
+        def in_finaliser(stray: sys.UnraisableHookArgs) -> None:
+            self.error("process.stray_error", error=stray.exc_type.__name__)
+
+        threading.excepthook = in_thread
+        sys.unraisablehook = in_finaliser
 
     # --- metrics ------------------------------------------------------------------------------
 

@@ -84,6 +84,7 @@ EVENTS: Final[dict[str, str]] = {
     "live.windows_restored": "Open windows of the process before were read back.",
     "loop.stalled": "The event loop stood still for more than a second.",
     "platform.call_retried": "A call of the platform failed and is tried again.",
+    "process.stray_error": "A thread or finaliser raised what nobody caught: a bug, report it.",
     "sink.close_timed_out": "At the end, a destination did not take what was on its way in time.",
     "sink.credentials_refused": "A consumer refuses our token or certificate.",
     "sink.endpoint_disabled": "A webhook's endpoint is gone; it is left alone until a restart.",
