@@ -451,6 +451,23 @@ async def test_a_flipped_byte_is_never_delivered(tmp_path: Path) -> None:
         await store.close()
 
 
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+async def test_no_byte_of_the_header_stops_the_start(tmp_path: Path, flip: int) -> None:
+    """A damaged header, the version in it included, is no reason not to start again."""
+    path = tmp_path / "steno.db"
+    store = opened(path)
+    await store.submit(Commit([a_draft("c", "1")]))
+    await store.close()
+    data = path.read_bytes()
+    for at in range(108):
+        for part in tmp_path.iterdir():
+            part.unlink()
+        path.write_bytes(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
+        store = opened(path)
+        await store.submit(Commit([a_draft("c", "2")]))
+        await store.close()
+
+
 async def test_a_damaged_record_is_a_dead_letter(tmp_path: Path) -> None:
     """A payload that is not what was written is not delivered; the others are."""
     path = tmp_path / "steno.db"

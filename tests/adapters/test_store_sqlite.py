@@ -99,6 +99,7 @@ async def test_a_newer_store_is_refused(path: Path) -> None:
         pass
     db = apsw.Connection(str(path))
     db.pragma("user_version", SCHEMA_VERSION + 1)
+    db.execute("UPDATE meta SET value=? WHERE name='schema_version'", (SCHEMA_VERSION + 1,))
     db.close()
     before = path.read_bytes()
     with pytest.raises(StorageError, match="newer version"):

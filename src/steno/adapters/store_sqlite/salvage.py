@@ -16,7 +16,7 @@ import msgspec
 
 from steno.adapters.store_sqlite.faults import mapped
 from steno.adapters.store_sqlite.rows import COLUMNS, SELECTED, WIDTH, decoded
-from steno.adapters.store_sqlite.schema import check_schema, connect, migrate
+from steno.adapters.store_sqlite.schema import SALT_BYTES, check_schema, connect, migrate
 from steno.adapters.store_sqlite.sql import fetch, scalar, transaction
 from steno.errors import IntegrityError, StorageError
 
@@ -81,10 +81,24 @@ def open_store(
     created = not path.exists() or path.stat().st_size == 0
     try:
         return _opened(path, created=created, salvage=None, vfs=vfs, synchronous=synchronous)
-    except IntegrityError:
-        moved_to = _move_aside(path, now_us())
+    except StorageError as exc:
+        if not isinstance(exc, IntegrityError) and not _header_lies(exc, path):
+            raise
+    moved_to = _move_aside(path, now_us())
     salvage = _carry_over(moved_to, path)
     return _opened(path, created=False, salvage=salvage, vfs=vfs, synchronous=synchronous)
+
+
+def _header_lies(error: StorageError, path: Path) -> bool:
+    """Tell whether SQLite refuses a file for what stands in its header.
+
+    A flipped bit there can ask for a format that nobody writes, or say "read only" of a file
+    that can be written.
+    """
+    cause = error.__cause__
+    if isinstance(cause, apsw.ReadOnlyError):
+        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return isinstance(cause, apsw.SQLError)
 
 
 def _opened(
@@ -203,7 +217,7 @@ def _copied(old: apsw.Connection, new: apsw.Connection, damaged: Path) -> Salvag
         ("dead", "destination, position, attempts, reason, at_us"),
     ):
         _copy_table(old, new, table, columns)
-    _copy_table(old, new, "meta", "name, value")
+    _copy_meta(old, new)
     complete = _copy_table(old, new, "conversations", "id, name, last_seq, last_position")
     marks_whole = _copy_table(
         old, new, "pending", "destination, position, attempts, next_at_us, reason"
@@ -232,6 +246,25 @@ def _copied(old: apsw.Connection, new: apsw.Connection, damaged: Path) -> Salvag
         complete=complete,
         redelivered=not marks_whole,
     )
+
+
+def _copy_meta(old: apsw.Connection, new: apsw.Connection) -> None:
+    """Copy the salt of the tombstones and the heartbeat, where they can be what they say."""
+    for name, right in (("salt", _is_salt), ("last_alive_us", _is_time)):
+        try:
+            rows = fetch(old, "SELECT value FROM meta WHERE name=?", (name,))
+        except (apsw.Error, UnicodeDecodeError):
+            continue
+        if len(rows) == 1 and right(rows[0][0]):
+            new.execute("INSERT OR REPLACE INTO meta(name, value) VALUES(?,?)", (name, rows[0][0]))
+
+
+def _is_salt(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == SALT_BYTES
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def _copy_table(old: apsw.Connection, new: apsw.Connection, table: str, columns: str) -> bool:

@@ -25,7 +25,7 @@ from pathlib import Path
 import apsw
 
 from steno.adapters.store_sqlite.faults import mapped
-from steno.adapters.store_sqlite.sql import fetch
+from steno.adapters.store_sqlite.sql import fetch, scalar
 from steno.errors import IntegrityError, StorageError
 
 MIN_SQLITE = (3, 51, 3)
@@ -62,7 +62,7 @@ MIGRATIONS: tuple[str, ...] = (
 SCHEMA_VERSION = len(MIGRATIONS)
 
 PAGE_BYTES = 4096
-_SALT_BYTES = 32
+SALT_BYTES = 32
 _STATEMENTS = 256
 
 
@@ -130,8 +130,23 @@ def connect(
 
 
 def schema_version(connection: apsw.Connection) -> int:
-    """Return the store's version; 0 for an empty file."""
-    return int(connection.pragma("user_version"))
+    """Return the store's version; 0 for an empty file.
+
+    It stands in the file's header and in a table: a flipped bit in one of them must not pass
+    for another version.
+
+    Raises:
+        IntegrityError: The two differ.
+        apsw.Error: Reading failed.
+    """
+    version = int(connection.pragma("user_version"))
+    if not scalar(connection, "SELECT count(*) FROM sqlite_schema"):
+        noted = 0
+    else:
+        noted = scalar(connection, "SELECT value FROM meta WHERE name='schema_version'")
+    if version != noted:
+        raise IntegrityError("the version of the store is damaged", header=version, table=noted)
+    return version
 
 
 def refuse_newer(version: int) -> None:
@@ -164,9 +179,13 @@ def migrate(connection: apsw.Connection) -> int:
             with connection:
                 connection.execute(MIGRATIONS[version])
                 connection.pragma("user_version", version + 1)
+                connection.execute(
+                    "INSERT OR REPLACE INTO meta(name, value) VALUES('schema_version', ?)",
+                    (version + 1,),
+                )
         connection.execute(
             "INSERT OR IGNORE INTO meta(name, value) VALUES('salt', ?)",
-            (secrets.token_bytes(_SALT_BYTES),),
+            (secrets.token_bytes(SALT_BYTES),),
         )
     except apsw.Error as exc:
         raise mapped(exc) from exc
@@ -195,5 +214,5 @@ def check_schema(connection: apsw.Connection) -> None:
     # SQLite makes tables of its own (statistics), which are no concern of ours.
     if expected != [row for row in found if not str(row[1]).startswith("sqlite_stat")]:
         raise IntegrityError("the tables of the store are damaged")
-    if len(salts) != 1 or not isinstance(salts[0][0], bytes) or len(salts[0][0]) != _SALT_BYTES:
+    if len(salts) != 1 or not isinstance(salts[0][0], bytes) or len(salts[0][0]) != SALT_BYTES:
         raise IntegrityError("the store has lost its salt")

@@ -337,7 +337,11 @@ class SqliteStore:
         return erased
 
     async def close(self) -> None:
-        """Write what is queued, fold the log back, and let go of the file."""
+        """Write what is queued, fold the log back, and let go of the file.
+
+        Raises:
+            StorageError: The disk did not answer in time.
+        """
         with self._lock:
             already = self._closing
             self._closing = True
@@ -345,9 +349,12 @@ class SqliteStore:
         if already:
             return
         if self._loop is not None:
-            async with asyncio.timeout(_CLOSE_S):
-                while self._thread.is_alive():
-                    await asyncio.to_thread(self._thread.join, _IDLE_S)
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    while self._thread.is_alive():
+                        await asyncio.to_thread(self._thread.join, _IDLE_S)
+            except TimeoutError:
+                raise StorageError("the store did not close in time") from None
             # The last results were handed over before the thread ended.
             await asyncio.sleep(0)
             assert self._failed is not None

@@ -88,6 +88,7 @@ class Writer:
         self._destination_ids: dict[str, int] = {}
         self._sql: dict[tuple[str, int], str] = {}
         self._version = -1
+        self._changed = False
         self._alive_us = 0
         for name in destinations:
             self._register(name)
@@ -165,6 +166,7 @@ class Writer:
             if not db.get_autocommit():
                 db.execute("ROLLBACK")
             raise
+        self._changed = False
         if self._crash is not None:
             self._crash("commit.after")
             if settlements:
@@ -180,7 +182,9 @@ class Writer:
         Raises:
             apsw.Error: It could not be read.
         """
-        return self._look_around()
+        changed = self._look_around()
+        self._changed = False
+        return changed
 
     def _look_around(self) -> bool:
         """Forget what is remembered if another process has written; tell whether it has.
@@ -189,11 +193,13 @@ class Writer:
         """
         version = scalar(self._db, "PRAGMA data_version")
         if version == self._version:
-            return False
+            return self._changed
         first = self._version < 0
         self._version = version
         self.forget()
-        return not first
+        # Kept until a transaction succeeds: the one that noticed may have to be done again.
+        self._changed = self._changed or not first
+        return self._changed
 
     def forget(self) -> None:
         """Drop what is remembered of conversations; it is read again when needed."""
