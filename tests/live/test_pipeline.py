@@ -13,7 +13,7 @@ from steno.core.language import LanguageRule
 from steno.core.records import Draft, GapCause, Kind
 from steno.core.transcript import Fragment, RawText
 from steno.errors import RedactionError
-from steno.live.pipeline import Pipeline, PipelineSettings
+from steno.live.pipeline import GAPS, Pipeline, PipelineSettings
 from steno.ports import ConversationEnded, FeedDown, FeedUp, Quarantined
 from steno.redaction.entities import Span
 from steno.redaction.redactor import Redactor
@@ -254,6 +254,21 @@ def test_the_time_without_a_process_is_a_gap_closed_by_the_first_feed() -> None:
     drafts, _ = target.take(61.0)
     assert [draft.revision for draft in drafts] == [0, 0, 1, 1]
     assert gaps(drafts)[-1]["to_us"] == 61 * S
+
+
+def test_a_gap_left_open_by_a_kill_is_closed_by_the_next_process() -> None:
+    """Open gaps are journalled with their records, and leave the journal when they close."""
+    first = pipeline()
+    first.feed_down(FeedDown("f", "h", "disconnect", 101 * S, 102 * S))
+    opened, windows = first.take(102.0)
+    snapshot = windows[GAPS]
+    assert snapshot is not None
+    second = pipeline()
+    second.restore(GAPS, snapshot, now=0.0, now_us=200 * S)
+    second.feed_up(FeedUp("f", "h", 205 * S))
+    closed, windows = second.take(1.0)
+    assert [(draft.key, draft.revision) for draft in closed] == [(opened[0].key, 1)]
+    assert windows == {GAPS: None}
 
 
 def test_malformed_messages_are_recorded_by_hash_and_a_flood_is_summed_up() -> None:

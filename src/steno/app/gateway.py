@@ -8,6 +8,7 @@ rest waits in the store for the next start.
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import Callable
@@ -167,6 +168,7 @@ async def run_gateway(
         StorageError: The store can acknowledge nothing any more; a restart recovers.
     """
     started = time.monotonic()
+    _calm_collector()
     health = Health()
     async with AsyncExitStack() as stack:
         state = StateDir(config.state_dir)
@@ -192,10 +194,7 @@ async def run_gateway(
         watch = _Watch()
         delivery.store.on_committed(watch.committed)
         report = delivery.store.report
-        await service.restore(
-            down_since_us=report.last_alive_us or None,
-            open_gaps=[],
-        )
+        await service.restore(down_since_us=report.last_alive_us or None)
         health.set("store", True)
         telemetry.info("live.started", feed=config.live.source.value)
         try:
@@ -217,6 +216,16 @@ async def run_gateway(
                 state="drained" if drained and finished else "rest_in_store",
             )
     return summary
+
+
+def _calm_collector() -> None:
+    """Let the garbage collector look less often, and never at what the imports made.
+
+    Values on the hot path hold no cycles; at the default thresholds it took 5 % of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _until_stopped(

@@ -31,6 +31,9 @@ from steno.redaction.carry import MEMORY_S as CARRY_MEMORY_S
 from steno.redaction.carry import Carry, CarryState
 from steno.redaction.redactor import Redactor
 
+GAPS = "!gaps"
+"""Journal key of the gaps that are open; no conversation's id begins so."""
+
 ACTIVE_US = 5 * 60 * 1_000_000
 """A conversation heard of within this many microseconds is told of a gap of its feed."""
 
@@ -104,6 +107,7 @@ class Pipeline:
         self._gone: set[str] = set()  # dropped while journalled
         self._heap: list[tuple[float, str]] = []
         self._gaps: dict[str, list[OpenGap]] = {}
+        self._gaps_changed = False
         self._payload = msgspec.json.Encoder()
         self._snapshot = msgspec.msgpack.Encoder()
         self._quarantine_s = 0.0
@@ -189,6 +193,7 @@ class Pipeline:
     ) -> None:
         """Record an open gap for a feed; ``feed_up`` of the feed will close it."""
         gaps = self._gaps.setdefault(feed, [])
+        self._gaps_changed = True
         for conversation in conversations:
             gap = OpenGap(
                 conversation,
@@ -205,15 +210,11 @@ class Pipeline:
             gaps.append(gap)
             self._write_gap(gap, at_us)
 
-    def adopt_gaps(self, feed: str, gaps: list[OpenGap]) -> None:
-        """Take over gaps that an earlier process left open."""
-        if gaps:
-            self._gaps.setdefault(feed, []).extend(gaps)
-
     def feed_up(self, event: FeedUp) -> None:
         """Close the feed's gaps, and those of the time before this process."""
         for feed in (event.feed, ""):
             for gap in self._gaps.pop(feed, ()):
+                self._gaps_changed = True
                 payload = msgspec.structs.replace(
                     gap.payload, to_us=event.at_us, closed_at_us=event.at_us
                 )
@@ -297,6 +298,10 @@ class Pipeline:
                 state.journalled = False
         for name in self._gone:
             windows.setdefault(name, None)
+        if self._gaps_changed:
+            open_gaps = [gap for gaps in self._gaps.values() for gap in gaps]
+            windows[GAPS] = self._snapshot.encode(open_gaps) if open_gaps else None
+            self._gaps_changed = False
         self._dirty.clear()
         self._gone.clear()
         return drafts, windows
@@ -306,7 +311,9 @@ class Pipeline:
         self.drafts[:0] = drafts
         for name, snapshot in windows.items():
             state = self._conversations.get(name)
-            if state is not None:
+            if name == GAPS:
+                self._gaps_changed = True
+            elif state is not None:
                 state.journalled = state.journalled or snapshot is None
                 self._dirty.add(name)
             elif snapshot is None:
@@ -315,14 +322,17 @@ class Pipeline:
     @property
     def dirty(self) -> bool:
         """Whether ``take`` would return anything."""
-        return bool(self._dirty or self.drafts or self._gone)
+        return bool(self._dirty or self.drafts or self._gone or self._gaps_changed)
 
     def restore(self, conversation: str, snapshot: bytes, *, now: float, now_us: int) -> None:
-        """Go on with a conversation from its journalled snapshot.
+        """Go on with a conversation from its journalled snapshot, or with the open gaps.
 
         Raises:
             RedactionError: It cannot be read; what was open is lost and must be reported.
         """
+        if conversation == GAPS:
+            self._restore_gaps(snapshot)
+            return
         try:
             saved = msgspec.msgpack.decode(snapshot, type=ConversationSnapshot)
         except msgspec.MsgspecError:
@@ -335,6 +345,14 @@ class Pipeline:
             state.carry.restore(saved.carry, now=now)
         state.journalled = True
         self._schedule(conversation, state, now)
+
+    def _restore_gaps(self, snapshot: bytes) -> None:
+        """Take over the gaps that an earlier process left open; the first feed closes them."""
+        try:
+            gaps = msgspec.msgpack.decode(snapshot, type=list[OpenGap])
+        except msgspec.MsgspecError:
+            raise RedactionError("the journal of open gaps is damaged") from None
+        self._gaps.setdefault("", []).extend(gaps)
 
     def evict(self, now: float) -> int:
         """Forget conversations that have been idle; return how many."""

@@ -19,7 +19,7 @@ from steno.core.records import GapCause, Record
 from steno.core.timing import Backoff
 from steno.core.transcript import Fragment
 from steno.errors import AuthError, IntegrityError, RateLimited, StenoError, StorageError
-from steno.live.pipeline import OpenGap, Pipeline
+from steno.live.pipeline import GAPS, Pipeline
 from steno.ports import (
     Commit,
     ConversationEnded,
@@ -51,7 +51,7 @@ class LiveSettings(msgspec.Struct, frozen=True):
 
     commit_s: float = 0.008
     journal_s: float = 0.05
-    high_water: int = 5000
+    high_water: int = 1000
     batch: int = 256
 
 
@@ -293,14 +293,11 @@ class LiveService:
 
     # -- life -----------------------------------------------------------------------------
 
-    async def restore(
-        self, *, down_since_us: int | None, open_gaps: Sequence[OpenGap] = ()
-    ) -> list[str]:
+    async def restore(self, *, down_since_us: int | None) -> list[str]:
         """Go on with the journalled windows, and open a gap for the time we were not there.
 
         Args:
             down_since_us: When an earlier process was last alive; None at the first start.
-            open_gaps: Gaps that an earlier process left open.
 
         Returns:
             Conversations whose journal could not be read; their open words are lost.
@@ -315,8 +312,8 @@ class LiveService:
             except (IntegrityError, StenoError):
                 lost.append(conversation)
                 continue
-            restored.append(conversation)
-        self._pipeline.adopt_gaps("", list(open_gaps))
+            if conversation != GAPS:
+                restored.append(conversation)
         if down_since_us is not None:
             self._pipeline.open_gap(
                 "", GapCause.PROCESS_DOWN, down_since_us, now_us, ["", *restored, *lost]
