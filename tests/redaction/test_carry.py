@@ -116,6 +116,9 @@ def test_a_card_in_digits_is_masked_however_it_is_cut_when_it_was_announced(
         "no one",
         "the total is 1200.",
         "two hundred",
+        "we are on three dot five",
+        "look at example dot com",
+        "there are 15 people in room 402",
     ],
 )
 def test_sentences_without_an_unfinished_secret_are_not_held(text: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,3 +79,17 @@ def test_redactors_are_shared_between_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda t: redactor.redact(RawText(t), language="en").text, said))
     assert done == [f"call [REDACTED] or {number} euros" for number in range(200)]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["1:30 ", "four ", "4111 ", "a@b.c ", "9", "de 12 ", "at gmail dot ", "12.34.56.78 ", "$1 "],
+)
+def test_long_texts_take_linear_time(piece: str) -> None:
+    """Ten times the text takes about ten times as long: nobody stalls the gateway."""
+    took = []
+    for size in (500, 5000):
+        start = time.process_time()
+        REDACTOR.redact(RawText(piece * size), language="en")
+        took.append(time.process_time() - start)
+    assert took[1] < 40 * max(took[0], 0.002)

@@ -14,9 +14,9 @@ from steno.redaction.entities import Entity, Span
 from steno.redaction.spoken import Table
 from steno.redaction.tokens import MIXED, NUMERIC, PLAIN, SIGN, TAKEN, Token
 
-_WRITTEN = re.compile(
-    r"[\w.%+'’!#$&*/=?^`{|}~-]{1,64}\s?[@＠]\s?[^\W_][\w-]{0,62}(?:\.[\w-]{1,63}){0,8}"
-)
+_HOST = re.compile(r"\s?[^\W_][\w-]{0,62}(?:\.[\w-]{1,63}){0,8}")
+_LOCAL_SIGNS = frozenset("_.+%'’!#$&*/=?^`{|}~-")
+_MAX_WRITTEN_LOCAL = 64
 _AT_SIGNS = ("@", "＠")
 _JOIN_SIGNS = frozenset("._-+")
 _SKIPPED = frozenset(".,…;-\"'")
@@ -105,17 +105,30 @@ class Beginning(NamedTuple):
 
 
 def find_written(text: str) -> list[Span]:
-    """Addresses with an "@" and a domain."""
+    """Addresses with an "@" and a host, a blank beside the "@" allowed."""
     spans = []
-    for match in _WRITTEN.finditer(text):
-        start, end = match.span()
+    plain = text.replace("＠", "@")
+    at = -1
+    while (at := plain.find("@", at + 1)) >= 0:
+        host = _HOST.match(text, at + 1)
+        stop = at - 1 if at and text[at - 1] == " " else at
+        start = stop
+        while start and stop - start < _MAX_WRITTEN_LOCAL and _is_local(text[start - 1]):
+            start -= 1
+        # A trailing sign of the sentence before is no part of the address.
+        while start < stop and text[start] in ".!?'’/*&=~-":
+            start += 1
+        if host is None or start == stop:
+            continue
+        end = host.end()
         while text[end - 1] in ".-":
             end -= 1
-        # A trailing sign of the sentence before is no part of the address.
-        while start < end and text[start] in ".!?'’/*&=~-":
-            start += 1
         spans.append(Span(start, end, Entity.EMAIL))
     return spans
+
+
+def _is_local(character: str) -> bool:
+    return character.isalnum() or character in _LOCAL_SIGNS
 
 
 def find_spoken(tokens: list[Token], table: Table, *, expected: bool) -> list[Span]:

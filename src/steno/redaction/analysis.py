@@ -62,7 +62,7 @@ def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) ->
             take(tokens, match.start(), match.end())
     about = of_sentence(tokens, table)
     wanted = hint.topic == Topic.EMAIL or not table.email_words.isdisjoint(said)
-    settled = _addresses_and_ibans(text, tokens, table, about, hint, wanted=wanted)
+    settled = _addresses_and_ibans(text, tokens, said, table, about, hint, wanted=wanted)
     final = list(settled)
     ending: Open | None = None
     for run in find_runs(tokens, table):
@@ -76,7 +76,9 @@ def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) ->
             hold = not now and verdicts.may_grow(run, surroundings)
             ending = Open(run.start, hold, complete)
     likely = wanted or not _ADDRESS_WORDS.isdisjoint(said)
-    beginning = addresses.beginning(tokens, table, expected=likely, announced=wanted)
+    beginning = None
+    if likely or not table.at_signs.isdisjoint(said):
+        beginning = addresses.beginning(tokens, table, expected=likely, announced=wanted)
     address = _open_address(tokens, table, about, hint, beginning)
     if address is not None:
         beginning, hold = address
@@ -90,14 +92,23 @@ def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) ->
 
 
 def _addresses_and_ibans(
-    text: str, tokens: list[Token], table: Table, about: Context, hint: Context, *, wanted: bool
+    text: str,
+    tokens: list[Token],
+    said: set[str],
+    table: Table,
+    about: Context,
+    hint: Context,
+    *,
+    wanted: bool,
 ) -> list[Span]:
     spans: list[Span] = []
     if "@" in text or "＠" in text:
         spans += addresses.find_written(text)
         _take_all(tokens, spans)
-    spoken = addresses.find_spoken(tokens, table, expected=wanted)
-    _take_all(tokens, spoken)
+    spoken: list[Span] = []
+    if not table.at_signs.isdisjoint(said):
+        spoken = addresses.find_spoken(tokens, table, expected=wanted)
+        _take_all(tokens, spoken)
     expected = Topic.IBAN in (about.topic, hint.topic)
     found = ibans.find(tokens, table, expected=expected)
     _take_all(tokens, found)

@@ -107,7 +107,10 @@ def of_run(tokens: list[Token], first: int, last: int, table: Table, hint: Conte
 def of_sentence(tokens: list[Token], table: Table) -> Context:
     """What a sentence is about; a suspicious topic outweighs one that keeps numbers."""
     found = Context()
-    for index in range(len(tokens)):
+    telling = table.telling
+    for index, token in enumerate(tokens):
+        if token.text not in telling and token.text[-6:] != "nummer":
+            continue
         context = topic_at(tokens, index, table)
         if context.topic == Topic.NONE:
             continue
@@ -126,6 +129,8 @@ def _look(
             break
         if token.kind == PLAIN and len(token.text) > 1:
             words += 1
+        if token.text not in table.telling and token.text[-6:] != "nummer":
+            continue
         context = topic_at(tokens, index, table)
         if context.topic != Topic.NONE:
             return context, words

@@ -19,17 +19,23 @@ def find(tokens: list[Token], table: Table, *, expected: bool) -> list[Span]:
     while index < len(tokens):
         first = index
         index += 1
+        token = tokens[first]
+        if token.kind == PLAIN:
+            # "is 415 …": an ordinary word is a country only where an IBAN is spoken of.
+            if len(token.text) > 2 or (token.text in table.stops and not expected):
+                continue
+        elif token.kind != MIXED:
+            continue
         if not _may_begin(tokens, first, table):
             continue
         text, ends = _collect(tokens, first, table)
         last = _iban_end(text, ends)
-        word = tokens[first].text
         if (
             last < 0
             and expected
             and len(text) >= _LEAST_EXPECTED
             and text[:2].isalpha()
-            and word not in table.stops  # "the IBAN is …": not Iceland
+            and token.text not in table.stops  # "the IBAN is …": not Iceland
         ):
             last = ends[-1]
         if last >= 0:

@@ -57,7 +57,7 @@ class Run:
         start, end: Characters, a leading plus or parenthesis included.
         plus: Said or written with a leading plus.
         open: Nothing but signs and fillers follows up to the end of the text.
-        gaps: What stands between the elements, signs only, "w" for filler words.
+        gaps: What stands between the elements, signs only; "w" is a filler, "d" a "dot".
     """
 
     elements: list[Element]
@@ -87,7 +87,13 @@ def find_runs(tokens: list[Token], table: Table) -> list[Run]:
     """Every run of ``tokens``, in order."""
     runs: list[Run] = []
     index = 0
-    while index < len(tokens):
+    numbers, multipliers = table.numbers, table.multipliers
+    count = len(tokens)
+    while index < count:
+        token = tokens[index]
+        if token.kind != NUMERIC and token.text not in numbers and token.text not in multipliers:
+            index += 1
+            continue
         element = _element(tokens, index, table)
         if element is None:
             index += 1
@@ -147,7 +153,7 @@ def _gap(tokens: list[Token], index: int, table: Table) -> tuple[int, str, bool]
             soft = soft or word in table.soft
             if fillers > _MAX_FILLERS:
                 return -1, "", False
-            gap.append("w")
+            gap.append("d" if word in table.dots else "w")
         else:
             return -1, "", False
     return len(tokens), "", False

@@ -376,6 +376,8 @@ def may_grow(run: Run, about: Surroundings) -> bool:
         return not (len(digits) < 5 and _is_clock(elements, about))
     if len(elements) == 1 and (elements[0].large or (elements[0].single and len(digits) == 1)):
         return False
+    if len(elements) == 2 and "d" in run.gaps[0]:
+        return False  # "three dot five": a decimal or a version
     singles = sum(len(element.digits) for element in elements if element.single)
     if singles >= 2 and singles * 2 >= len(digits):
         return True

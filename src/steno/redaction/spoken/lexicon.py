@@ -76,6 +76,8 @@ class Table:
         at, dots: E-mail words.
         joiners: Words for characters inside an address (underscore, dash).
         email_words: The topic words of e-mail, filled in by ``merge``.
+        telling: Words ``context.topic_at`` has something to say on, filled in by ``merge``.
+        at_signs: E-mail words and signs for "at", filled in by ``merge``.
         stops: Words which are never part of an address said without "dot".
     """
 
@@ -99,6 +101,8 @@ class Table:
     joiners: frozenset[str] = frozenset()
     stops: frozenset[str] = frozenset()
     email_words: frozenset[str] = frozenset()
+    telling: frozenset[str] = frozenset()
+    at_signs: frozenset[str] = frozenset()
 
 
 def words(text: str) -> frozenset[str]:
@@ -158,6 +162,8 @@ def merge(own: Table, others: Iterable[Table]) -> Table:
         topics=MappingProxyType(by_topic),
         stops=own.stops,
         email_words=frozenset(word for word, topic in by_topic.items() if topic == Topic.EMAIL),
+        telling=frozenset(by_topic) | grown["number_words"] | {"code"},
+        at_signs=frozenset(grown["at"] | {"@", "＠"}),
         **{name: frozenset(grown_set) for name, grown_set in grown.items()},
     )
 
