@@ -743,6 +743,7 @@ def test_which_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(proxy)
     assert proxy_for("env", secure=False, host="h.example") is None
     assert proxy_for("env", secure=True, host="inside.example") is None
+    assert proxy_for("env", secure=True, host="127.0.0.1") is None
     assert proxy_for("none", secure=True, host="h.example") is None
     secure = proxy_for("https://p.example", secure=True, host="h.example")
     assert secure is not None

@@ -452,6 +452,22 @@ async def test_a_policy_close_is_not_hammered(code: int) -> None:
         assert run.log.named("live.refused")[0]["close_code"] == code
 
 
+async def test_a_token_that_ends_under_a_good_connection_is_replaced_quickly() -> None:
+    """4401 after a connection that held: one quick try with another token, not a minute's gap."""
+    tokens = Tokens("ending", "fresh")
+    slow = StreamSettings(failover=FailoverPolicy(backoff_first_s=0.02, stable_s=0.1))
+    async with StreamServer() as server, running([server], tokens=tokens, settings=slow) as run:
+        peer = await server.connected()
+        await asyncio.sleep(0.2)
+        await peer.close(4401)
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 2, limit_s=3)
+        assert server.tokens == ["ending", "fresh"]
+        await (await server.connected()).close(4401)
+        await run.target.until(lambda: len(run.target.of(FeedDown)) == 2)
+        await asyncio.sleep(0.2)
+        assert len(server.tokens) == 2
+
+
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_wish_to_wait_is_granted(status: int) -> None:
     """429 and 503 with Retry-After: the next dial comes no sooner."""

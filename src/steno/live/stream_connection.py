@@ -148,8 +148,9 @@ class Connection:
     ``target`` is None while the connection is an idle one: messages only prove that it lives.
     """
 
-    def __init__(self, shared: Shared, host: int, wanted: tuple[str, ...]) -> None:
+    def __init__(self, shared: Shared, host: int, wanted: tuple[str, ...], token: str = "") -> None:
         self.host = host
+        self.token = token
         self.target: FeedTarget | None = None
         self.socket: ClientSocket | None = None
         self.end: End | None = None

@@ -31,6 +31,7 @@ from steno.wire.transcript_stream import HEADERS, READ_SCOPE, SOURCE, SUBPROTOCO
 __all__ = ["Endpoint", "StreamSettings", "Timing", "TranscriptStreamFeed", "spread"]
 
 UNAUTHORISED = 401
+TOKEN_ENDED = 4401
 
 
 def spread(conversations: Sequence[str], sockets: int) -> list[tuple[str, ...]]:
@@ -128,6 +129,7 @@ class _Link:
         self._in_url = wanted[0] if len(wanted) == 1 else ""
         self._current: Connection | None = None
         self._idle: Connection | None = None
+        self._ended_tokens: dict[int, str] = {}
         self._dialling: asyncio.Task[Connection] | None = None
         self._wake = asyncio.Event()
         self._burials = asyncio.TaskGroup()
@@ -192,7 +194,7 @@ class _Link:
             StenoError: No token, or no connection.
         """
         endpoint = self._shared.endpoints[host]
-        token = await self._token(endpoint)
+        token = await self._token(endpoint, refused=self._ended_tokens.pop(host, ""))
         try:
             return await self._dial_with(host, token)
         except AuthError as exc:
@@ -223,7 +225,7 @@ class _Link:
             timeout_s=settings.handshake_limit_s,
             connect_timeout_s=settings.handshake_limit_s if alone else settings.connect_limit_s,
         )
-        connection = Connection(self._shared, host, self._wanted)
+        connection = Connection(self._shared, host, self._wanted, token)
         connection.socket = await self._shared.dialer.dial(request, connection)
         return connection
 
@@ -388,6 +390,13 @@ class _Link:
                 error_class=AuthError.__name__,
                 close_code=connection.code,
             )
+            lasted_s = self._shared.timing.now() - connection.opened_at
+            stable_s = self._shared.settings.failover.stable_s
+            if connection.code == TOKEN_ENDED and lasted_s >= stable_s:
+                # The token ended under a connection that had been good: another token deserves
+                # a quick try. When that is refused as well, the wait is the long one.
+                self._ended_tokens[connection.host] = connection.token
+                end = End.LOST
         before = self._failover.host
         self._ended(end)
         self._shared.reconnects(1)

@@ -88,7 +88,8 @@ class Dialer:
         self._close_limit_s = close_limit_s
         self._user_agent = user_agent
         self._logger = _mute_logger()
-        proxy_for(proxy, secure=True, host="localhost")  # a wrong setting is told at the start
+        if proxy != "env":
+            proxy_for(proxy, secure=True, host="")  # a wrong setting is told at the start
 
     async def dial(self, request: DialRequest, receiver: SocketReceiver) -> Connection:
         """Connect and upgrade; see ``steno.ports.SocketDialer``."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from steno.core.hosts import is_loopback
 from steno.core.secret import Secret
 from steno.errors import AuthError, ConfigError, ConnectFailed
 
@@ -31,7 +32,8 @@ def proxy_for(setting: str, *, secure: bool, host: str) -> Proxy | None:
     Args:
         setting: ``env``, ``none`` or a proxy's address.
         secure: The address is ``wss``.
-        host: Of the platform, looked up in ``NO_PROXY``.
+        host: Of the platform, looked up in ``NO_PROXY``; this machine itself needs no proxy
+            that only the environment names.
 
     Raises:
         ConfigError: Not an ``http://`` or ``https://`` address.
@@ -40,7 +42,7 @@ def proxy_for(setting: str, *, secure: bool, host: str) -> Proxy | None:
         return None
     if setting != "env":
         return _parsed(setting)
-    if proxy_bypass(host):
+    if is_loopback(host) or proxy_bypass(host):
         return None
     proxies = getproxies()
     wanted = ("wss", "https", "all") if secure else ("ws", "http", "all")
