@@ -178,6 +178,14 @@ def test_a_question_in_the_other_lane_gives_the_answer_its_context() -> None:
     assert texts(order)[1] == said
 
 
+def test_another_number_than_the_one_asked_for_stays() -> None:
+    """The answer to a question for a phone number may speak of a price first."""
+    question = ("agent", "may I have your phone number?")
+    for answer in ("I paid 1250 for it", "there are 15 people here", "in 2019 we moved"):
+        assert texts([question, ("customer", answer)])[1] == answer
+    assert texts([question, ("customer", "nine one one two right")])[1] == "[PHONE] right"
+
+
 def test_a_new_sentence_behind_a_complete_number_is_another_matter() -> None:
     turns = [("customer", "it's 415-555-0142."), ("customer", "Two of us will come.")]
     assert texts(turns) == ["it's [PHONE].", "Two of us will come."]

@@ -9,7 +9,7 @@ import pytest
 
 from redaction.redaction_helpers import sentence
 from steno.core.transcript import RawText
-from steno.errors import RedactionError
+from steno.errors import ConfigError, RedactionError
 from steno.redaction import Carry, Redactor, Span
 
 SECRET = "blue harvest"
@@ -66,6 +66,11 @@ def test_a_failure_in_a_conversation_withholds_that_sentence_only() -> None:
 def test_text_that_cannot_be_encoded_is_withheld() -> None:
     with pytest.raises(RedactionError):
         Redactor().redact(RawText("call \ud800 415-555-0142"), language="en")
+
+
+def test_a_region_nobody_phones_from_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match=r"redaction\.default_region"):
+        Redactor(default_region="XX")
 
 
 def test_a_custom_recogniser_adds_its_own_entity() -> None:

@@ -163,6 +163,11 @@ REGIONS = {
 }
 
 
+def knows_region(region: str) -> bool:
+    """Whether ``region`` (ISO 3166, upper case) has phone numbers; loads the tables."""
+    return region in _phonenumbers().SUPPORTED_REGIONS
+
+
 def is_phone(digits: str, regions: tuple[str, ...]) -> bool:
     """Whether ``digits`` is a number a subscriber can have in one of ``regions``.
 

@@ -36,10 +36,14 @@ _SENTENCE_ENDS = (".", "?", "!", ";")
 
 
 class Context(NamedTuple):
-    """A topic, and whether it was named as a number's ("phone number"), not in passing."""
+    """A topic, and whether it was named as a number's ("phone number"), not in passing.
+
+    ``hinted``: it comes from an earlier sentence, not from the number's own.
+    """
 
     topic: Topic = Topic.NONE
     strong: bool = False
+    hinted: bool = False
 
     @property
     def suspicious(self) -> bool:
@@ -101,7 +105,7 @@ def of_run(tokens: list[Token], first: int, last: int, table: Table, hint: Conte
         after = Context()
     if after.topic != Topic.NONE and (after.suspicious or after.strong):
         return after
-    return hint
+    return hint._replace(hinted=True)
 
 
 def of_sentence(tokens: list[Token], table: Table) -> Context:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import msgspec
 
 from steno.core.transcript import RawText, RedactedText
-from steno.errors import RedactionError
-from steno.redaction import masking, prefilter
+from steno.errors import ConfigError, RedactionError
+from steno.redaction import checksums, masking, prefilter
 from steno.redaction.analysis import Analysis, analyse, regions_for
 from steno.redaction.context import NOTHING, Context, of_sentence
 from steno.redaction.entities import Recogniser, Span
@@ -37,6 +37,9 @@ class Redactor:
         languages: Languages whose tables are built now rather than at the first sentence.
         recognisers: Custom recognisers, asked for every sentence.
         default_region: Region (ISO 3166) whose phone numbers need no country code.
+
+    Raises:
+        ConfigError: Nobody has phone numbers in ``default_region``.
     """
 
     def __init__(
@@ -47,6 +50,13 @@ class Redactor:
         recognisers: Sequence[Recogniser] = (),
         default_region: str = "US",
     ) -> None:
+        # Asked now, so that loading the tables never stalls a conversation.
+        if not checksums.knows_region(default_region):
+            raise ConfigError(
+                "unknown region of phone numbers",
+                setting="redaction.default_region",
+                fix="Use a two-letter country code such as US or DE.",
+            )
         self._mask: Mask = mask
         self._recognisers = tuple(recognisers)
         self._regions = {code: regions_for(code, default_region) for code in TABLES}

@@ -256,8 +256,12 @@ def _by_context(run: Run, about: Surroundings, *, final: bool) -> Entity | None:
     elements, digits = run.elements, run.digits
     context = about.context
     topic = context.topic
-    least = (_LEAST_STRONG if context.strong else _LEAST_WEAK)[topic]
-    if final and run.open and context.strong:
+    # The answer to a question may be another number ("I paid 1250"): what was asked for is
+    # dictated, or long.
+    singles = sum(len(element.digits) for element in elements if element.single)
+    strong = context.strong and (not context.hinted or 2 * singles >= len(digits))
+    least = (_LEAST_STRONG if strong else _LEAST_WEAK)[topic]
+    if final and run.open and strong:
         least = min(least, 3)
     count = len(digits)
     if count < least:
