@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args, get_origin
 
@@ -222,7 +223,7 @@ def _build(given: Layer, env: Mapping[str, str], problems: Problems) -> Config:
     sections: dict[str, Any] = {}  # Any: struct fields are checked one by one below
     for name, cls in SECTIONS.items():
         values: dict[str, Any] = {}
-        for field in msgspec.structs.fields(cls):
+        for field in _fields(cls):
             setting = f"{name}.{field.name}"
             if setting not in given:
                 continue
@@ -231,7 +232,7 @@ def _build(given: Layer, env: Mapping[str, str], problems: Problems) -> Config:
             else:
                 _put(values, field.name, setting, field.type, given[setting], problems)
         sections[name] = cls(**values)
-    for field in msgspec.structs.fields(Config):
+    for field in _fields(Config):
         if field.name in TOP_LEVEL and field.name in given:
             _put(sections, field.name, field.name, field.type, given[field.name], problems)
     if "state_dir" in sections:
@@ -427,7 +428,7 @@ def _destination(
             if text := env.get(variable):
                 layer[key] = Given(_SecretFile(text) if is_file else text, variable, True)
     values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(cls):
+    for field in _fields(cls):
         if field.name in layer:
             _put(
                 values,
@@ -502,8 +503,14 @@ def _names(cls: type[Section], section: str) -> list[str]:
     return [f"{section}.{key}" for key in cls.__struct_fields__] + secret_files
 
 
+@cache
+def _fields(cls: type[Section]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(cls)  # evaluates every annotation: not to be done twice
+
+
+@cache
 def _secrets(cls: type[Section]) -> tuple[str, ...]:
-    return tuple(f.name for f in msgspec.structs.fields(cls) if _is_secret(f.type))
+    return tuple(f.name for f in _fields(cls) if _is_secret(f.type))
 
 
 def _is_secret(wanted: object) -> bool:
