@@ -299,6 +299,7 @@ def test_family_source_and_oauth_shape_follow_one_another() -> None:
         ({"observability.listen": "9464"}, "observability.listen"),
         ({"live.conversations": ("../etc",)}, "live.conversations"),
         ({"language.initial": "english!"}, "language.initial"),
+        ({"features": ()}, "features"),
         ({"redaction.default_region": "usa"}, "redaction.default_region"),
     ],
 )

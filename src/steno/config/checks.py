@@ -86,6 +86,8 @@ def _platform(config: Config) -> Iterator[ConfigError]:
 
 
 def _live(config: Config) -> Iterator[ConfigError]:
+    if not config.features:
+        yield _wrong(config, "features", "nothing is enabled", 'Name a capability, as ["live"].')
     real = config.platform.family is Family.GENESYS_CLOUD
     if real and config.live.source is Source.TRANSCRIPT_STREAM:
         yield _wrong(
