@@ -318,6 +318,26 @@ async def test_a_call_has_a_deadline() -> None:
         await sink.close()
 
 
+async def test_slow_calls_make_small_batches() -> None:
+    """While calls are slow a delivery holds one record, so that it ends within its lease."""
+    waits_s = [0.6, 0.0]
+
+    async def slow(
+        message: transcript_v1_pb2.TranscriptMessage, context: Context
+    ) -> transcript_v1_pb2.AckResponse:
+        await asyncio.sleep(waits_s.pop(0))
+        return OK
+
+    async with serving(push=slow) as target:
+        sink = sink_to(target, service="transcript.v1")
+        usual = sink.shape.max_records
+        await sink.deliver([sentence("alpha", 1)])
+        assert (sink.shape.max_records, usual > 1) == (1, True)
+        await sink.deliver([sentence("alpha", 2)])
+        assert sink.shape.max_records == usual
+        await sink.close()
+
+
 async def test_nobody_listening_fails_at_once() -> None:
     """A refused connection is unavailable, well before the deadline."""
     async with serving(push=PushLog()) as target:
@@ -358,6 +378,29 @@ async def test_acks_of_what_was_not_sent(ack: steno_v1_pb2.BatchAck) -> None:
         assert caught.value.fields["cause"] == "RemoteProtocolError"
         assert telemetry.counts == {"steno_sink_protocol_errors_total": 1}
         await sink.close()
+
+
+async def test_answers_that_are_not_protobuf() -> None:
+    """Garbage acknowledges nothing, in either service, and is counted."""
+
+    async def babble(context: Context) -> None:
+        await read(context)
+        await context.write(b"\xff" * 9)
+        await read(context)
+
+    async def mumble(message: transcript_v1_pb2.TranscriptMessage, context: Context) -> bytes:
+        return b"\xff" * 9
+
+    for service in ("steno.v1", "transcript.v1"):
+        async with serving(stream=babble, push=mumble) as target:
+            telemetry = Recorder()
+            settings = GrpcSettings(target=target, service=service)
+            sink = GrpcSink(settings, telemetry=telemetry)
+            with pytest.raises(SinkUnavailable) as caught:
+                await sink.deliver([sentence("alpha", 1)])
+            assert caught.value.fields["cause"] == "RemoteProtocolError"
+            assert telemetry.counts == {"steno_sink_protocol_errors_total": 1}
+            await sink.close()
 
 
 async def test_ack_taken_back() -> None:

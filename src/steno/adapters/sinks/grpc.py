@@ -17,8 +17,9 @@ from typing import Final
 
 import grpc
 import msgspec
+from google.protobuf.message import DecodeError
 
-from steno._proto import steno_v1_pb2, transcript_v1_pb2
+from steno._proto import transcript_v1_pb2
 from steno.adapters.sinks.encoding import to_transcript
 from steno.adapters.sinks.grpc_channel import (
     GrpcSettings,
@@ -26,7 +27,7 @@ from steno.adapters.sinks.grpc_channel import (
     files_stamp,
     open_channel,
 )
-from steno.adapters.sinks.grpc_status import CLOSED, Blame, Verdict, judge
+from steno.adapters.sinks.grpc_status import CLOSED, PROTOCOL_BROKEN, Blame, Verdict, judge
 from steno.adapters.sinks.grpc_stream import ACK, UNWANTED, StreamEnded, StreamSession
 from steno.core.records import Kind, Record
 from steno.errors import IntegrityError
@@ -38,8 +39,8 @@ HEALTH: Final = "/grpc.health.v1.Health/Check"
 KEY_HEADER: Final = "steno-key"
 ALL_KINDS: Final = frozenset(Kind)
 
-OpenStream = grpc.aio.StreamStreamMultiCallable[bytes, steno_v1_pb2.BatchAck]
-Push = grpc.aio.UnaryUnaryMultiCallable[bytes, transcript_v1_pb2.AckResponse]
+OpenStream = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+Push = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 CLOSE_LIMIT_S: Final = 5.0
 MAX_BATCH_BYTES: Final = 1024 * 1024
@@ -58,10 +59,14 @@ class Mode(StrEnum):
 
 # While it is not known yet, a batch must suit both.
 SHAPES: Final = {
-    Mode.UNKNOWN: BatchShape(16, True, 8),
+    Mode.UNKNOWN: BatchShape(8, True, 8),
     Mode.STREAM: BatchShape(512, False, 4),
-    Mode.UNARY: BatchShape(16, True, 64),
+    Mode.UNARY: BatchShape(8, True, 64),
 }
+# Records of a batch go one after the other: with a slow consumer a batch would outlast its
+# lease, and what was acknowledged would be sent again.
+SLOW_UNARY: Final = BatchShape(1, True, 64)
+SLOW_CALL_S: Final = 0.5
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -102,6 +107,7 @@ class GrpcSink:
         self._told_mode = Mode.UNKNOWN
         self._told_auth = False
         self._is_refused = False  # our credentials, since the token was last read
+        self._is_slow = False  # the last unary call took longer than SLOW_CALL_S
         self._protocol_errors = telemetry.counter(
             "steno_sink_protocol_errors_total", destination=name
         )
@@ -131,6 +137,8 @@ class GrpcSink:
     @property
     def shape(self) -> BatchShape:
         """Large mixed batches on a stream; a few of one conversation for unary calls."""
+        if self._is_slow and self._mode is Mode.UNARY:
+            return SLOW_UNARY
         return SHAPES[self._mode]
 
     @property
@@ -188,12 +196,8 @@ class GrpcSink:
         self._stamp = files_stamp(self._settings)
         self._channel = channel = open_channel(self._settings)
         self._metadata = call_metadata(self._settings)
-        self._open_stream: OpenStream = channel.stream_stream(
-            DELIVER, response_deserializer=steno_v1_pb2.BatchAck.FromString
-        )
-        self._push: Push = channel.unary_unary(
-            PUSH, response_deserializer=transcript_v1_pb2.AckResponse.FromString
-        )
+        self._open_stream: OpenStream = channel.stream_stream(DELIVER)
+        self._push: Push = channel.unary_unary(PUSH)
 
     def _found(self, mode: Mode) -> None:
         self._mode = mode
@@ -371,15 +375,21 @@ class GrpcSink:
         if len(message) > self._settings.max_message_bytes:
             return Reject("MessageTooLarge")
         key = f"{record.key}.{record.revision}.{record.seq}"
+        started = time.monotonic()
         try:
-            reply = await self._push(
+            answer = await self._push(
                 message,
                 # gRPC's own deadline; a timer of asyncio beside it would cost 5 µs a call.
                 timeout=self._settings.deadline_s,
                 metadata=((KEY_HEADER, key), *self._metadata),
             )
+            reply = transcript_v1_pb2.AckResponse.FromString(answer)
         except grpc.aio.AioRpcError as error:
             return judge(error)
+        except DecodeError:
+            return PROTOCOL_BROKEN
+        finally:
+            self._is_slow = time.monotonic() - started > SLOW_CALL_S
         if reply.success:
             return ACK
         return Reject("ConsumerRefused")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from steno._proto import steno_v1_pb2
 from steno.adapters.sinks.encoding import to_batch
@@ -27,7 +28,7 @@ from steno.core.records import Record
 from steno.errors import IntegrityError, RemoteProtocolError
 from steno.ports import Ack, Outcome, Reject, Retry, Unwanted
 
-Call = grpc.aio.StreamStreamCall[bytes, steno_v1_pb2.BatchAck]
+Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
 ACK: Final = Ack()
 UNWANTED: Final = Unwanted()
@@ -203,14 +204,15 @@ class StreamSession:
         """Read acknowledgements until the stream ends; never raises but when cancelled."""
         try:
             while True:
+                # Bytes, not messages: gRPC's own decoding would log an error and give None.
                 ack = await self._call.read()
-                if not isinstance(ack, steno_v1_pb2.BatchAck):
+                if not isinstance(ack, bytes):
                     break
-                self._on_ack(ack)
+                self._on_ack(steno_v1_pb2.BatchAck.FromString(ack))
             self._finish(await self._end_of_stream())
         except grpc.aio.AioRpcError as error:
             self._finish(judge(error))
-        except RemoteProtocolError:
+        except (RemoteProtocolError, DecodeError):
             self.abort(PROTOCOL_BROKEN)
         except asyncio.CancelledError:
             if _is_cancelled():
