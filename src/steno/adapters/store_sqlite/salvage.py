@@ -17,7 +17,7 @@ import msgspec
 from steno.adapters.store_sqlite.faults import mapped
 from steno.adapters.store_sqlite.rows import COLUMNS, SELECTED, WIDTH, decoded
 from steno.adapters.store_sqlite.schema import SALT_BYTES, check_schema, connect, migrate
-from steno.adapters.store_sqlite.sql import fetch, scalar, transaction
+from steno.adapters.store_sqlite.sql import changed, fetch, scalar, transaction
 from steno.errors import IntegrityError, StorageError
 
 QUICK_CHECK_BYTES = 128 << 20
@@ -219,12 +219,13 @@ def _copied(old: apsw.Connection, new: apsw.Connection, damaged: Path) -> Salvag
         _copy_table(old, new, table, columns)
     _copy_meta(old, new)
     complete = _copy_table(old, new, "conversations", "id, name, last_seq, last_position")
-    marks_whole = _copy_table(
-        old, new, "pending", "destination, position, attempts, next_at_us, reason"
-    )
+    marks_whole = _copy_table(old, new, "pending", "destination, position") and _is_sound(old)
     records = _copy_records(old, new)
-    new.execute("DELETE FROM pending WHERE position NOT IN (SELECT position FROM records)")
-    new.execute("DELETE FROM dead WHERE position NOT IN (SELECT position FROM records)")
+    # A mark without its record: the record is lost, or the mark is not what was written, and
+    # then some other record would be taken for acknowledged.
+    stray = "position NOT IN (SELECT position FROM records)"
+    marks_whole = changed(new, f"DELETE FROM pending WHERE {stray}") == 0 and marks_whole  # noqa: S608
+    new.execute(f"DELETE FROM dead WHERE {stray}")  # noqa: S608
     if not marks_whole:
         # What was acknowledged is not known: deliver again, the key lets consumers drop repeats.
         new.execute(
@@ -246,6 +247,14 @@ def _copied(old: apsw.Connection, new: apsw.Connection, damaged: Path) -> Salvag
         complete=complete,
         redelivered=not marks_whole,
     )
+
+
+def _is_sound(old: apsw.Connection) -> bool:
+    """Tell whether the table of pending marks is in order; its rows have no checksum."""
+    try:
+        return fetch(old, "PRAGMA integrity_check(pending)") == [("ok",)]
+    except apsw.Error:
+        return False
 
 
 def _copy_meta(old: apsw.Connection, new: apsw.Connection) -> None:
