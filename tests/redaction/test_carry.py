@@ -137,6 +137,8 @@ def test_sentences_without_an_unfinished_secret_are_not_held(text: str) -> None:
         "it was 415-555",
         "my e-mail is bob dot",
         "the card number is double four",
+        "four one five double.",
+        "oh twenty",
     ],
 )
 def test_an_unfinished_secret_is_held_no_longer_than_its_time(text: str) -> None:

@@ -86,8 +86,10 @@ def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) ->
             final.append(Span(beginning.start, _text_end(tokens), Entity.EMAIL))
         start = beginning.start if ending is None else min(beginning.start, ending.start)
         ending = Open(start, hold or (ending is not None and ending.hold), complete=False)
-    elif ending is None and tokens and tokens[-1].text in table.multipliers:
-        ending = Open(tokens[-1].start, hold=False, complete=False)
+    elif ending is None:
+        word = _last_word(tokens)
+        if word is not None and word.text in table.multipliers:
+            ending = Open(word.start, hold=False, complete=False)
     return Analysis(masking.tidy(final, text), masking.tidy(settled, text), ending, about)
 
 
@@ -180,6 +182,10 @@ def _span(tokens: list[Token], run: Run, verdict: verdicts.Verdict) -> Span:
     if verdict.last == len(elements) - 1:
         end = run.end
     return Span(start, end, verdict.entity)
+
+
+def _last_word(tokens: list[Token]) -> Token | None:
+    return next((token for token in reversed(tokens) if token.kind != SIGN), None)
 
 
 def _text_end(tokens: list[Token]) -> int:

@@ -340,6 +340,8 @@ def _is_aside(analysis: Analysis, joined: str, offset: int) -> bool:
 
     "… 0142." "Two of us will come": the number was complete, "two" is not its next digit.
     """
+    if analysis.open is not None and analysis.open.start < offset:
+        return False  # the whole sentence goes on with the number
     for span in analysis.spans:
         if span.start < offset < span.end:
             taken = joined[offset : span.end].split()

@@ -145,7 +145,7 @@ def _gap(tokens: list[Token], index: int, table: Table) -> tuple[int, str, bool]
             gap.append(word)
         elif token.kind == NUMERIC or word in table.numbers or word in table.multipliers:
             # A multiplier at the very end ("double") announces more.
-            if position == len(tokens) - 1 and word in table.multipliers:
+            if word in table.multipliers and ends_with(tokens, position):
                 return len(tokens), "", False
             return position, "".join(gap), soft
         elif word in table.fillers or word in table.joins or word in table.soft:
@@ -157,6 +157,11 @@ def _gap(tokens: list[Token], index: int, table: Table) -> tuple[int, str, bool]
         else:
             return -1, "", False
     return len(tokens), "", False
+
+
+def ends_with(tokens: list[Token], index: int) -> bool:
+    """Whether nothing but signs follows the token at ``index``."""
+    return all(token.kind == SIGN for token in tokens[index + 1 :])
 
 
 def _extent(tokens: list[Token], run: Run) -> None:
@@ -205,9 +210,13 @@ def _written(tokens: list[Token], index: int, table: Table) -> Element:
 
 
 def _multiplied(tokens: list[Token], index: int, factor: int, table: Table) -> Element | None:
-    if index + 1 >= len(tokens):
+    last = index + 1
+    # "double." "five": the sentence may have been cut between the two.
+    while last < len(tokens) and tokens[last].kind == SIGN and tokens[last].text in ".,-…":
+        last += 1
+    if last >= len(tokens):
         return None
-    token = tokens[index + 1]
+    token = tokens[last]
     number = table.numbers.get(token.text)
     if token.kind == NUMERIC and len(token.text) <= 2:
         digits = "".join(str(int(c)) for c in token.text)
@@ -215,7 +224,7 @@ def _multiplied(tokens: list[Token], index: int, factor: int, table: Table) -> E
         digits = str(number.value)
     else:
         return None
-    return Element(index, index + 1, digits * factor, single=True)
+    return Element(index, last, digits * factor, single=True)
 
 
 def _cardinal(tokens: list[Token], index: int, table: Table) -> Element | None:

@@ -382,6 +382,8 @@ def may_grow(run: Run, about: Surroundings) -> bool:
         return False
     if len(elements) == 2 and "d" in run.gaps[0]:
         return False  # "three dot five": a decimal or a version
+    if digits[0] == "0" and len(elements) >= 2:
+        return True  # "zéro six …": no quantity begins with a zero
     singles = sum(len(element.digits) for element in elements if element.single)
     if singles >= 2 and singles * 2 >= len(digits):
         return True
