@@ -37,13 +37,11 @@ class Analysis(NamedTuple):
 
     Attributes:
         spans: What to mask if nothing follows, tidy and in order.
-        settled: What to mask whatever follows; a subset of ``spans`` in effect.
         open: The unfinished end, if any.
         about: The topic of the text, for the sentences after it.
     """
 
     spans: list[Span]
-    settled: list[Span]
     open: Open | None
     about: Context
 
@@ -62,15 +60,13 @@ def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) ->
             take(tokens, match.start(), match.end())
     about = of_sentence(tokens, table)
     wanted = hint.topic == Topic.EMAIL or not table.email_words.isdisjoint(said)
-    settled = _addresses_and_ibans(text, tokens, said, table, about, hint, wanted=wanted)
-    final = list(settled)
+    spans = _addresses_and_ibans(text, tokens, said, table, about, hint, wanted=wanted)
     ending: Open | None = None
     for run in find_runs(tokens, table):
         surroundings = _surroundings(tokens, run, table, regions, hint)
         now = verdicts.judge(run, surroundings, final=False)
         last = now if now or not run.open else verdicts.judge(run, surroundings, final=True)
-        settled += [_span(tokens, run, verdict) for verdict in now]
-        final += [_span(tokens, run, verdict) for verdict in last]
+        spans += [_span(tokens, run, verdict) for verdict in last]
         if run.open:
             complete = bool(now) and len(run.digits) >= _COMPLETE_DIGITS
             hold = not now and verdicts.may_grow(run, surroundings)
@@ -83,14 +79,14 @@ def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) ->
     if address is not None:
         beginning, hold = address
         if beginning.sure:
-            final.append(Span(beginning.start, _text_end(tokens), Entity.EMAIL))
+            spans.append(Span(beginning.start, _text_end(tokens), Entity.EMAIL))
         start = beginning.start if ending is None else min(beginning.start, ending.start)
         ending = Open(start, hold or (ending is not None and ending.hold), complete=False)
     elif ending is None:
         word = _last_word(tokens)
         if word is not None and word.text in table.multipliers:
             ending = Open(word.start, hold=False, complete=False)
-    return Analysis(masking.tidy(final, text), masking.tidy(settled, text), ending, about)
+    return Analysis(masking.tidy(spans, text), ending, about)
 
 
 def _addresses_and_ibans(

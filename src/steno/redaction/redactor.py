@@ -112,7 +112,7 @@ class Redactor:
         if hint.topic != Topic.EMAIL and self._secrets[table.code](text.encode()) is None:
             about = of_sentence(tokenise(text), table)
             if about.topic != Topic.EMAIL:
-                return Analysis([], [], None, about)
+                return Analysis([], None, about)
         return analyse(text, table, self._regions[table.code], hint)
 
     def _may_hold_secret(self, text: str, language: str) -> bool:
@@ -135,7 +135,4 @@ class Redactor:
             return found
         masked = [match.span() for match in masking.MASKED.finditer(text)]
         own = [s for s in own if not any(a < s.end and s.start < b for a, b in masked)]
-        return found._replace(
-            spans=masking.tidy([*found.spans, *own], text),
-            settled=masking.tidy([*found.settled, *own], text),
-        )
+        return found._replace(spans=masking.tidy([*found.spans, *own], text))
