@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from conformance.stream_server import Answer, MemoryTelemetry, StreamServer, frame
-from steno.adapters.sockets.client import Dialer
+from steno.adapters.sockets.client import Connection, Dialer
 from steno.core.failover import FailoverPolicy
 from steno.core.transcript import Fragment
 from steno.errors import AuthError, ConfigError, ConnectFailed
@@ -22,7 +22,7 @@ from steno.live.stream_feed_service import (
     TranscriptStreamFeed,
     spread,
 )
-from steno.ports import FeedDown, FeedEvent, FeedUp, Quarantined
+from steno.ports import DialRequest, FeedDown, FeedEvent, FeedUp, Quarantined, SocketReceiver
 
 T = TypeVar("T")
 
@@ -616,6 +616,29 @@ async def test_cancelling_leaves_nothing_behind() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await server.closed()
+
+
+async def test_cancelling_in_the_moment_of_success_leaves_nothing_behind() -> None:
+    """A connection that was just made when ``run`` is cancelled is let go of, not lost."""
+    running_feed: list[asyncio.Task[None]] = []
+
+    class Untimely(Dialer):
+        async def dial(self, request: DialRequest, receiver: SocketReceiver) -> Connection:
+            connection = await super().dial(request, receiver)
+            running_feed[0].cancel()
+            return connection
+
+    async with StreamServer() as server:
+        feed = TranscriptStreamFeed(
+            [Endpoint("region-0", server.ws_base, Tokens())],
+            dialer=Untimely(proxy="none"),
+            timing=Timing(time.monotonic, lambda: 0, lambda: 0.5),
+            telemetry=MemoryTelemetry(),
+        )
+        running_feed.append(asyncio.create_task(feed.run(Target())))
+        with pytest.raises(asyncio.CancelledError):
+            await running_feed[0]
+        assert await server.closed() == [1006]
 
 
 def test_no_host_is_a_wrong_setting() -> None:

@@ -392,6 +392,10 @@ class _Channel:
         except asyncio.CancelledError:
             if self._common.closing.is_set() and task.cancelled():
                 return None  # nobody stopped us ourselves
+            if task.done() and not task.cancelled() and task.exception() is None:
+                result = task.result()
+                if isinstance(result, NotificationsConnection):
+                    result.abort()  # we were stopped in the moment of its success
             raise
 
     async def _connect(self, target: FeedTarget) -> NotificationsConnection:

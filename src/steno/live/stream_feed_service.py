@@ -169,12 +169,14 @@ class _Link:
 
     async def _try(self, host: int, total: int) -> Connection | None:
         shared = self._shared
-        self._dialling = asyncio.create_task(self._dial(host), name=f"{self.feed}-dial")
+        dialling = self._dialling = asyncio.create_task(self._dial(host), name=f"{self.feed}-dial")
         try:
-            connection = await self._dialling
+            connection = await dialling
         except asyncio.CancelledError:
-            if shared.closing.is_set() and self._dialling.cancelled():
+            if shared.closing.is_set() and dialling.cancelled():
                 return None  # ``close`` stopped the dial, nobody stopped us
+            if dialling.done() and not dialling.cancelled() and dialling.exception() is None:
+                dialling.result().abort()  # we were stopped in the moment of its success
             raise
         except ConfigError:
             raise
