@@ -1,6 +1,5 @@
 """The reference consumer: stored before acknowledged, each record once, whatever happens."""
 
-# ruff: noqa: ASYNC240 - small files, read by tests that wait for nothing else
 from __future__ import annotations
 
 import asyncio
@@ -236,7 +235,7 @@ async def test_killed_between_store_and_ack(out: Path) -> None:
     async with sending(target, deadline_s=30.0) as sink:
         delivery = asyncio.create_task(sink.deliver(records))
         async with asyncio.timeout(20):
-            while not out.exists() or out.read_bytes().count(b"\n") < 3:  # noqa: ASYNC110
+            while not out.exists() or out.read_bytes().count(b"\n") < 3:
                 await asyncio.sleep(0.01)
         process.kill()
         with pytest.raises(SinkUnavailable):

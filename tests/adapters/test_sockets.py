@@ -121,7 +121,6 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @contextlib.asynccontextmanager
 async def raw_server(serve_one: Serve) -> AsyncIterator[str]:
     """Serve raw TCP; yields the ws:// base."""
-
     serving: set[asyncio.Task[None]] = set()
 
     async def safely(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,6 @@
 """The SQLite store under faults: kills, full disks, failing syncs, damaged files."""
 
-# ruff: noqa: ASYNC240  # looking at the files is what these tests do
+# looking at the files is what these tests do
 
 from __future__ import annotations
 
@@ -356,7 +356,7 @@ async def test_a_really_full_disk_still_takes_outcomes(tmp_path: Path) -> None:
         assert await store.pending(ALL, limit=10) == []
         filler.unlink()
         async with asyncio.timeout(10):
-            while store.full:  # noqa: ASYNC110  # the store looks by itself
+            while store.full:  # the store looks by itself
                 await asyncio.sleep(0.1)
         assert await store.submit(Commit([a_draft(utterance="after")]))
         await store.close()

@@ -1,6 +1,6 @@
 """The SQLite store: the contract of every store, and what is its own."""
 
-# ruff: noqa: ASYNC240  # looking at the files is what these tests do
+# looking at the files is what these tests do
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ async def test_the_log_is_folded_back_while_commits_flow(path: Path) -> None:
             sizes.append(wal.stat().st_size)
         assert max(sizes) < path.stat().st_size // 2
         async with asyncio.timeout(10):
-            while wal.stat().st_size:  # noqa: ASYNC110  # the idle owner's own second
+            while wal.stat().st_size:  # the idle owner's own second
                 await asyncio.sleep(0.1)
 
 

@@ -1,6 +1,6 @@
 """The relay between a store and a sink."""
 
-# ruff: noqa: ASYNC110  # what is waited for has no event of its own
+# what is waited for has no event of its own
 
 from __future__ import annotations
 
