@@ -201,6 +201,19 @@ async def test_not_one_byte_reaches_loopback(canary: Canary, host: str) -> None:
     assert canary.connections == 0
 
 
+async def test_both_checks_are_in_place() -> None:
+    """Name and socket are checked each by itself, so that one alone would hold."""
+    connector = EgressRules().connector()
+    assert isinstance(connector._resolver, CheckedResolver)
+    with pytest.raises(AddressForbidden):
+        await connector._resolver.resolve("localhost", 443)
+    factory = connector._socket_factory
+    assert factory is not None
+    with pytest.raises(AddressForbidden):
+        factory((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 443)))
+    await connector.close()
+
+
 async def test_rebinding_is_refused(canary: Canary) -> None:
     """A name that is public when checked and private when used again stays out."""
     names = Names(["8.8.8.8"], ["127.0.0.1"])

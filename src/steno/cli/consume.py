@@ -52,7 +52,7 @@ def consume(
 
     Serves steno.v1.RecordStream, transcript.v1.TranscriptStream and the standard health
     service. A record is acknowledged after its line is on disk; a repeat is dropped, also after
-    a restart, for the file is read back. With '--out -' nothing is read back, and --json goes
+    a restart, for the file is read back. To standard output nothing is read back, and --json goes
     to standard error. STENO_CONSUME_TOKEN asks callers for that bearer token. Ends with
     SIGTERM or SIGINT, after what is in flight.
 
@@ -60,6 +60,8 @@ def consume(
 
     Exit codes: 0 ended on request, 1 the file failed, 2 wrong option or address in use.
     """
+    # gRPC's C library writes lines of its own to standard error unless told before its import.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from steno.adapters.consumer.server import Consumer, ConsumerSettings
     from steno.core.secret import Secret
     from steno.errors import ConfigError, StenoError
