@@ -48,6 +48,12 @@ def test_tags_are_compared_without_case() -> None:
     assert len(feed(LanguageTracker(RULE), "ES-es", 0.99, 10)) == 1
 
 
+@pytest.mark.parametrize("tag", ["", "und", "UND", "mul", "zxx"])
+def test_no_language_at_all_is_not_switched_to(tag: str) -> None:
+    """Sources that cannot tell say so; that is no evidence for anything."""
+    assert feed(LanguageTracker(RULE), tag, 0.99, 10) == []
+
+
 def test_after_a_switch_the_cool_down_holds() -> None:
     """Nothing is asked for within the cool-down, and again after it."""
     tracker = LanguageTracker(RULE)

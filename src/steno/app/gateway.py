@@ -82,7 +82,7 @@ async def open_delivery(
         state.database,
         {sink.name: sink.kinds for sink in sinks},
         StoreSettings(
-            group_wait_s=config.store.group_commit_ms / 1000,
+            group_wait_s=0.0,  # the live service has gathered them already
             ballast_bytes=config.store.ballast_mb << 20,
         ),
         now_us=utc_us,

@@ -11,7 +11,7 @@ from pathlib import Path
 from steno.adapters.platform_http import HttpClient, HttpModelSwitcher, NoModelSwitch, PlatformHttp
 from steno.adapters.secrets import proof_of
 from steno.adapters.sockets.client import Dialer
-from steno.adapters.tokens import FallbackTokens, TokenCache, TokenManager, TokenTiming
+from steno.adapters.tokens import FallbackTokens, TokenManager, TokenTiming, shared_cache
 from steno.config import Config, Family, OAuthShape, Source
 from steno.core.failover import FailoverPolicy
 from steno.core.hosts import PlatformHosts, real_hosts, tutorial_hosts
@@ -22,7 +22,7 @@ from steno.live.stream_feed_service import (
     TranscriptStreamFeed,
 )
 from steno.ports import LiveFeed, ModelSwitcher, Telemetry, TokenSource
-from steno.wire.oauth import Feature, Shape, sealing_secret
+from steno.wire.oauth import Feature, Shape
 
 SHAPES = {
     OAuthShape.QUERY: Shape.QUERY,
@@ -91,7 +91,13 @@ async def open_platform(
         tokens: TokenSource = manager
         if fallback is not None:
             tokens = FallbackTokens(manager, fallback, telemetry=telemetry)
-        http = PlatformHttp(hosts.api, tokens, exchange=exchange, telemetry=telemetry)
+        http = PlatformHttp(
+            hosts.api,
+            tokens,
+            exchange=exchange,
+            telemetry=telemetry,
+            limit_s=config.platform.request_timeout_s,
+        )
         return Region(hosts, tokens, http)
 
     primary = region(hosts_of(config), None)
@@ -124,7 +130,7 @@ def _manager(
     if shape is None:
         real = platform.family is Family.GENESYS_CLOUD
         shape = OAuthShape.BASIC if real else OAuthShape.QUERY
-    identity = f"{hosts.login.authority} {platform.client_id}"
+    scopes = tuple(platform.scope.split())
     return TokenManager(
         hosts.login,
         SHAPES[shape],
@@ -133,9 +139,15 @@ def _manager(
         exchange=exchange,
         telemetry=telemetry,
         features=features_of(config),
-        scopes=tuple(platform.scope.split()),
-        cache=TokenCache(
-            tokens_dir, identity=identity, secret=sealing_secret(proof), telemetry=telemetry
+        scopes=scopes,
+        cache=shared_cache(
+            tokens_dir,
+            hosts.login,
+            SHAPES[shape],
+            platform.client_id,
+            proof,
+            scopes=scopes,
+            telemetry=telemetry,
         ),
         timing=TokenTiming(
             margin_s=platform.token_margin_s, request_limit_s=platform.request_timeout_s
@@ -147,7 +159,7 @@ def features_of(config: Config) -> tuple[Feature, ...]:
     """Return what the token's scopes must allow; nothing on the real platform, which has roles."""
     if config.platform.family is Family.GENESYS_CLOUD:
         return ()
-    return (Feature.LIVE,)
+    return (Feature.LIVE, Feature.LIVE_SWITCH) if config.language.switch else (Feature.LIVE,)
 
 
 def _switcher(config: Config, primary: Region) -> ModelSwitcher | None:
@@ -167,7 +179,7 @@ def dialer_of(config: Config) -> Dialer:
     """Return what opens WebSockets."""
     return Dialer(
         ca_file=config.platform.ca_file,
-        proxy=config.platform.proxy or "env",
+        proxy=config.platform.proxy or "none",
         max_message_bytes=config.live.max_message_bytes,
     )
 
@@ -189,6 +201,7 @@ def _feeds(
     live = config.live
     if live.source is Source.NOTIFICATIONS:
         from steno.adapters.platform_http import NotificationsApi
+        from steno.live.notifications_connection import NotificationsSettings
         from steno.live.notifications_feed_service import NotificationsFeed
 
         return (
@@ -202,6 +215,11 @@ def _feeds(
                 conversations=live.conversations,
                 queues=live.queues,
                 users=live.users,
+                settings=NotificationsSettings(
+                    handshake_limit_s=live.handshake_timeout_s,
+                    max_message_bytes=live.max_message_bytes,
+                    failover=failover_policy(config),
+                ),
             ),
         )
     regions = [primary] if backup is None else [primary, backup]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from steno.config import (
     AnyDestination,
     Config,
@@ -73,7 +75,6 @@ def make_sink(destination: AnyDestination, telemetry: Telemetry) -> Sink:
                     url=destination.url,
                     secret=destination.secret,
                     rules=rules_for(allow_private=destination.allow_private),
-                    allow_http=destination.allow_private,
                     deadline_s=destination.deadline_s,
                 ),
                 telemetry=telemetry,
@@ -83,6 +84,8 @@ def make_sink(destination: AnyDestination, telemetry: Telemetry) -> Sink:
 
 
 def _grpc(destination: GrpcDestination, kinds: frozenset[Kind], telemetry: Telemetry) -> Sink:
+    # The C core otherwise writes lines of its own, with addresses, to standard error.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from steno.adapters.sinks.grpc import GrpcSink
     from steno.adapters.sinks.grpc_channel import GrpcSettings
 

@@ -14,6 +14,10 @@ from collections import deque
 import msgspec
 
 
+_UNDETERMINED = frozenset({"", "und", "mul", "zxx"})
+"""Tags that name no one language: never a language to switch to (BCP 47)."""
+
+
 class LanguageRule(msgspec.Struct, frozen=True):
     """Settings of the rule; confidence 0..1, times in seconds."""
 
@@ -66,7 +70,7 @@ class LanguageTracker:
     def _candidate(self, language: str) -> SwitchWanted | None:
         rule, tag = self._rule, language.lower()
         current = self.current.lower()
-        if not tag or tag == current:
+        if tag in _UNDETERMINED or tag == current:
             return None
         theirs = [confidence for key, _, confidence in self._recent if key == tag]
         if len(theirs) < rule.min_evidence:
