@@ -37,8 +37,9 @@ from steno.ports import Commit, DeliveryState, Settlement
 MAX_DESTINATIONS = 62
 """Destinations a store can ever have known: one bit each in a signed 64-bit integer."""
 
-_PIECES = (256, 64, 32, 16, 8, 4, 2, 1)
-"""Rows a statement may carry. Few sizes, so that every statement stays prepared."""
+_PIECES = (256, 64, 32, *range(16, 0, -1))
+"""Rows a statement may carry. Few sizes, so that every statement stays prepared; every small
+one, as a commit among slowly flowing ones holds a handful of records."""
 
 _INSERT_RECORDS = "INSERT OR IGNORE INTO records(" + COLUMNS + ") VALUES "  # noqa: S608
 
