@@ -13,7 +13,6 @@ from collections import deque
 
 import msgspec
 
-
 _UNDETERMINED = frozenset({"", "und", "mul", "zxx"})
 """Tags that name no one language: never a language to switch to (BCP 47)."""
 
