@@ -1,0 +1,130 @@
+"""Killing the gateway and its consumer under load: nothing stored is lost, nothing repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from faults.gateway_oracle import CANARIES, Verdict, Witness, judge, searched
+from faults.gateway_rig import GATEWAY, Rig, load, rig
+from steno_sim.oauth import DEFAULT_CLIENT_SECRET
+
+PLANTED = str(Path(__file__).with_name("gateway_planted.py"))
+
+
+async def kill_gateway(one: Rig, kills: int, draw: random.Random) -> None:
+    """Kill it so many times: mostly while it follows, now and then while it starts."""
+    for _ in range(kills):
+        if not one.gateway.running:
+            one.gateway.start()
+        if draw.random() < 0.15:
+            await asyncio.sleep(draw.uniform(0.0, 0.8))
+        else:
+            await one.gateway.connected()
+            await asyncio.sleep(draw.uniform(0.0, 0.5))
+        one.gateway.kill()
+
+
+async def kill_consumer(one: Rig, kills: int, draw: random.Random) -> None:
+    """Kill the consumer so many times, once it has taken something."""
+    for _ in range(kills):
+        await one.heard(draw.randint(1, 60))
+        one.consumer.kill()
+        await asyncio.sleep(draw.uniform(0.0, 0.2))
+        one.consumer.start()
+
+
+def verdict_of(one: Rig, witness: Witness) -> Verdict:
+    """Judge what was left behind, personal data and tokens included."""
+    verdict = judge(
+        witness,
+        database=one.gateway.database,
+        lines=one.consumer.file,
+        kills_us=one.gateway.kills_us,
+    )
+    verdict.leaks = searched(
+        one.files(),
+        [],
+        canaries=CANARIES,
+        tokens=[*one.sim.tokens._tokens, DEFAULT_CLIENT_SECRET],
+        text=["parcel", "tracking page"],
+    )
+    return verdict
+
+
+async def killed(folder: Path, victim: str, kills: int, command: tuple[str, ...]) -> Verdict:
+    """Kill one of the two under load, let everything settle, and judge."""
+    async with rig(folder, load(), command=command) as one:
+        witness = Witness(one.sim.world)
+        act = kill_gateway if victim == "gateway" else kill_consumer
+        await act(one, kills, random.Random(kills))
+        await one.drained()
+        verdict = verdict_of(one, witness)
+        print(  # noqa: T201  # the figures, shown by -s
+            f"{kills} kills of the {victim}: {verdict.sent} fragments sent, {verdict.stored} "
+            f"records stored, missing in gaps {len(verdict.in_gap)}, "
+            f"before their commit {len(verdict.in_window)}"
+        )
+        return verdict
+
+
+@pytest.mark.timeout(110)
+async def test_nothing_is_lost_when_the_gateway_is_killed(tmp_path: Path) -> None:
+    """20 kills at any moment: what is stored arrives once, what is not lies in a gap record."""
+    verdict = await killed(tmp_path, "gateway", 20, GATEWAY)
+    verdict.kept()
+    assert verdict.sent > 500
+    # A kill costs what was on its way, no more.
+    assert len(verdict.in_window) + len(verdict.in_gap) < 0.2 * verdict.sent
+
+
+@pytest.mark.timeout(100)
+async def test_nothing_is_lost_when_the_consumer_is_killed(tmp_path: Path) -> None:
+    """20 kills of the consumer: every fragment arrives, once and in order."""
+    verdict = await killed(tmp_path, "consumer", 20, GATEWAY)
+    verdict.kept()
+    assert not verdict.in_gap
+    assert not verdict.in_window
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("victim", ["gateway", "consumer"])
+async def test_nothing_is_lost_over_many_kills(tmp_path: Path, victim: str) -> None:
+    """The full count: 200."""
+    verdict = await killed(tmp_path, victim, 200, GATEWAY)
+    verdict.kept()
+    assert verdict.sent > 5000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("bug", "seen"),
+    [
+        ("none", set()),
+        ("early-ack", {"undelivered"}),
+        ("no-journal", {"unexplained"}),
+        ("late-journal", {"twice"}),
+        ("plain-journal", {"leaks"}),
+        ("no-redaction", {"leaks", "damaged"}),
+    ],
+)
+async def test_the_harness_catches_a_planted_bug(tmp_path: Path, bug: str, seen: set[str]) -> None:
+    """A gateway that breaks one promise is found out by a few kills, an honest one is not."""
+    command = (sys.executable, PLANTED, bug, "live")
+    async with rig(tmp_path, load(), command=command) as one:
+        witness = Witness(one.sim.world)
+        for _ in range(3):
+            if not one.gateway.running:
+                one.gateway.start()
+                await one.gateway.connected()
+            await one.heard(40)
+            one.gateway.kill()
+        await one.drained()
+        broken = set(verdict_of(one, witness).broken)
+    assert seen <= broken
+    assert seen or not broken
