@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from steno.delivery.outbox import (
     MOVES,
+    PATIENT,
     SETTLED,
     TOO_OFTEN,
     RetryPolicy,
@@ -113,3 +114,16 @@ def test_reasons_are_class_names() -> None:
     """No text of an exception is kept."""
     assert reason_of(SinkUnavailable("secret")) == "SinkUnavailable"
     assert reason_of(ValueError("secret")) == "ValueError"
+
+
+@pytest.mark.parametrize("reason", sorted(PATIENT))
+def test_what_is_not_the_records_fault_costs_no_attempt_but_waits_longer(reason: str) -> None:
+    """Ever longer waits, the count as it was, and never a dead letter."""
+    last = POLICY.max_attempts - 1
+    first = decide("id", "there", last, Retry(reason), NOW_US, POLICY, 0.5)
+    later = decide("id", "there", last, Retry(reason), NOW_US, POLICY, 0.5, waits=5)
+    assert first.state is later.state is DeliveryState.RETRY
+    assert first.attempts == later.attempts == last
+    early = decide("id", "there", 0, Retry(reason), NOW_US, POLICY, 0.5)
+    grown = decide("id", "there", 0, Retry(reason), NOW_US, POLICY, 0.5, waits=5)
+    assert early.next_at_us < grown.next_at_us

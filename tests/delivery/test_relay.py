@@ -231,6 +231,42 @@ async def test_a_record_that_brings_the_consumer_down_is_found_out() -> None:
         assert world.sink.told("b") == [str(m) for m in range(n)]
 
 
+@pytest.mark.parametrize("cause", ["AuthError", "RateLimited"])
+@pytest.mark.parametrize("raises", [False, True])
+async def test_refused_credentials_and_load_cost_no_attempt_even_if_others_pass(
+    cause: str, *, raises: bool
+) -> None:
+    """What is said of us or of the consumer is no fault of the record: it waits, never dies."""
+    refused = [True]
+
+    async def script(records: Sequence[Record]) -> list[Outcome]:
+        await asyncio.sleep(0)
+        if records[0].conversation == "a" and refused[0]:
+            await asyncio.sleep(0.002)  # so that others get through meanwhile
+            if raises:
+                raise SinkUnavailable(cause=cause)
+            return [Retry(cause) for _ in records]
+        return acks(records)
+
+    def tries(world: World) -> int:
+        return sum(call[0].conversation == "a" for call in world.sink.calls)
+
+    async with World(script, shape=ONE).running() as world:
+        await world.relay.drain(5)
+        world.commit(*numbered("a", 2))
+        n = 0
+        async with asyncio.timeout(10):
+            while tries(world) < 3 * FAST.retry.max_attempts:
+                world.commit(("b", str(n)))
+                n += 1
+                await asyncio.sleep(0.001)
+        assert world.telemetry.totals["delivery_dead"] == 0
+        refused[0] = False
+        assert await world.relay.drain(5)
+        assert world.sink.told("a") == ["0", "1"]
+        assert world.sink.told("b") == [str(m) for m in range(n)]
+
+
 async def test_a_sink_with_a_bug_is_taken_for_unavailable() -> None:
     """An unexpected exception or a wrong number of outcomes ends nothing."""
     calls = [0]

@@ -2,9 +2,10 @@
 
 A record begins ``pending`` (or ``unwanted``, where the destination does not carry its kind). The
 relay leases it; what comes back settles it: ``acked`` (the consumer has stored it), ``retry``
-(later, with the attempt counted), ``dead`` (refused for good or tried too often), ``unwanted``
-(the peer turned out not to carry the kind). A lease that ends without an outcome leaves the
-record as it was. Only an operator moves a dead letter: redriven, it is ``pending`` again.
+(later, with the attempt counted unless the answer says nothing about the record), ``dead``
+(refused for good or tried too often), ``unwanted`` (the peer turned out not to carry the kind).
+A lease that ends without an outcome leaves the record as it was. Only an operator moves a dead
+letter: redriven, it is ``pending`` again.
 
 Leases live in the memory of the one process that owns the state directory and are never written:
 after a crash every leased record is what it was before, ``pending`` or ``retry``.
@@ -41,6 +42,10 @@ MOVES: dict[DeliveryState, frozenset[DeliveryState]] = {
 
 SETTLED = frozenset({DeliveryState.ACKED, DeliveryState.DEAD, DeliveryState.UNWANTED})
 """States in which the record no longer holds up its conversation."""
+
+PATIENT = frozenset({"AuthError", "RateLimited"})
+"""Reasons that speak of our credentials or of the consumer's load, never of the record: however
+often they come back, and whoever else gets through meanwhile, they cost it no attempt."""
 
 TOO_OFTEN = "attempts_exhausted"
 _US = 1_000_000
@@ -90,11 +95,15 @@ def decide(
     now_us: int,
     policy: RetryPolicy,
     draw: float,
+    *,
+    waits: int = 0,
 ) -> Settlement:
     """Return what to write down after an attempt.
 
     Args:
         attempts: Failed attempts before this one.
+        waits: Times it was put off before without an attempt being counted; the delay grows
+            with them too.
         outcome: The sink's answer for the record.
         now_us: UTC microseconds.
         draw: Uniform in [0, 1), for the delay.
@@ -107,8 +116,9 @@ def decide(
         case Reject(reason=reason):
             return Settlement(record_id, destination, DeliveryState.DEAD, attempts + 1, reason)
         case Retry(reason=reason, after_s=after_s):
-            tried = attempts + 1
-            if tried >= policy.max_attempts:
+            is_counted = reason not in PATIENT
+            tried = attempts + is_counted
+            if is_counted and tried >= policy.max_attempts:
                 return Settlement(
                     record_id,
                     destination,
@@ -116,7 +126,7 @@ def decide(
                     tried,
                     f"{TOO_OFTEN}:{reason}",
                 )
-            delay_s = retry_delay_s(tried, policy, draw)
+            delay_s = retry_delay_s(attempts + waits + 1, policy, draw)
             if after_s is not None and after_s > 0:
                 # A tenth on top: all who were told the same must not come back together.
                 wish_s = min(after_s, policy.max_after_s) * (1.0 + 0.1 * draw)

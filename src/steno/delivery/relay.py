@@ -10,7 +10,8 @@ A lane has at most one batch under way. Lanes that can send stand in ``_ready``;
 batch from as many of them as the sink's shape allows, hand it over, settle it and take the next,
 so a task is made for a burst and not for a batch. A lane waiting for its next try is in
 ``_later``. When the destination itself is unavailable everything waits for the circuit breaker,
-and no record counts an attempt, unless others got through meanwhile: then it is the record.
+and no record counts an attempt, unless others got through meanwhile: then it is the record (but
+never where the consumer speaks of our credentials or of its load, see ``outbox.PATIENT``).
 
 A lease ends after ``lease_s``: the records go back to their lanes, and what the sink still says
 about them is ignored.
@@ -90,11 +91,20 @@ _IDLE, _READY, _LATER, _BUSY = "idle", "ready", "later", "busy"
 
 
 class _Item(msgspec.Struct, gc=False):
-    """A record on its way. ``since`` is when it came to the relay, monotonic seconds."""
+    """A record on its way. ``since`` is when it came to the relay, monotonic seconds.
+
+    ``waits`` counts how often it was put off without an attempt being counted.
+    """
 
     record: Record
     attempts: int
     since: float
+    waits: int = 0
+
+    @property
+    def is_tried(self) -> bool:
+        """It has come back before."""
+        return self.attempts > 0 or self.waits > 0
 
 
 class _Lane:
@@ -463,7 +473,7 @@ class Relay:
         ready = self._ready
         while ready and (room := shape.max_records - len(batch.items)) > 0:
             lane = ready[0]
-            alone = lane.items[0].attempts > 0
+            alone = lane.items[0].is_tried
             if alone and batch.items:
                 break
             ready.popleft()
@@ -499,7 +509,7 @@ class Relay:
                 raise
             return
         except SinkUnavailable as exc:
-            self._failed(batch, reason_of(exc), exc)
+            self._failed(batch, _cause_of(exc), exc)
             return
         except Exception as exc:  # noqa: BLE001  # a sink's bug must not end its siblings
             self._failed(batch, reason_of(exc), exc)
@@ -578,9 +588,11 @@ class Relay:
             now_us,
             self._settings.retry,
             self._draw(),
+            waits=item.waits,
         )
         self._note(settlement)
         if settlement.state is DeliveryState.RETRY:
+            item.waits += settlement.attempts == item.attempts
             item.attempts = settlement.attempts
             self._meters.retried(1)
             return max(0, settlement.next_at_us - now_us) / _US
@@ -620,9 +632,11 @@ class Relay:
             return  # the lease ended first, and that has been seen to
         now = self._clock()
         self._meters.unavailable(1)
+        wish_s = exc.fields.get("retry_after_s") if isinstance(exc, StenoError) else None
+        after_s = float(wish_s) if isinstance(wish_s, int | float) else None
         if self._last_success > batch.leased:
             # Others got through since: it is these records, and the rest goes on.
-            outcomes: list[Outcome] = [Retry(reason) for _ in batch.items]
+            outcomes: list[Outcome] = [Retry(reason, after_s) for _ in batch.items]
             self._settle(batch, outcomes)
             return
         was = self._breaker.state
@@ -630,10 +644,9 @@ class Relay:
         if batch.leased >= self._paused_at:
             # Of several that failed together only the first lengthens the pause.
             self._paused_at = now
-            wish_s = exc.fields.get("retry_after_s") if isinstance(exc, StenoError) else None
             pause_s = self._backoff.next_delay(self._draw())
-            if isinstance(wish_s, int | float):
-                pause_s = max(pause_s, min(wish_s, self._settings.retry.max_after_s))
+            if after_s is not None:
+                pause_s = max(pause_s, min(after_s, self._settings.retry.max_after_s))
             self._paused_until = now + pause_s
         if was is CircuitState.CLOSED and self._breaker.state is CircuitState.OPEN:
             self._telemetry.warning("delivery.paused", destination=self._name, error_class=reason)
@@ -688,8 +701,14 @@ class Relay:
             self._settle_timer = future.get_loop().call_later(_TICK_S, self._flush)
 
 
+def _cause_of(error: SinkUnavailable) -> str:
+    """Return the class of error that the sink names as the cause."""
+    cause = error.fields.get("cause")
+    return cause if isinstance(cause, str) and cause else reason_of(error)
+
+
 def _untried(items: deque[_Item], room: int) -> list[_Item]:
     """Return at most ``room`` items from the front, up to the first that has failed before."""
     if len(items) == 1:
         return [items[0]]
-    return list(takewhile(lambda item: item.attempts == 0, islice(items, room)))
+    return list(takewhile(lambda item: not item.is_tried, islice(items, room)))
