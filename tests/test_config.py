@@ -102,7 +102,7 @@ def test_every_setting_has_an_environment_name() -> None:
     assert config.language.switch is False
     assert config.redaction.languages == ("en", "de")
     assert config.state_dir == Path("/var/lib/steno")
-    assert config.delivery.destinations == (JsonlDestination(name="jsonl", path="out.jsonl"),)
+    assert config.delivery.destinations == (JsonlDestination(name="jsonl", path=Path("out.jsonl")),)
 
 
 def test_unknown_keys_are_errors_with_a_suggestion(tmp_path: Path) -> None:
@@ -323,6 +323,11 @@ def test_a_wrong_value_names_its_setting(settings: dict[str, object], setting: s
         ({"type": "webhook", "url": "https://example.com"}, "secret"),
         ({"type": "objects", "url": "ftp://a"}, "url"),
         ({"type": "jsonl", "path": ""}, "path"),
+        ({"type": "jsonl", "max_mb": -1.0}, "max_mb"),
+        (
+            {"type": "webhook", "url": "https://e.com", "secret": Secret("s"), "max_records": 0},
+            "max_records",
+        ),
         ({"type": "jsonl", "name": "Has Space"}, "name"),
         ({"type": "pigeon"}, "type"),
         ({}, "type"),

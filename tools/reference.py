@@ -64,7 +64,8 @@ def settings() -> Iterator[str]:
         "added (`client_secret_file`, or `STENO_PLATFORM_CLIENT_SECRET_FILE`), naming a file "
         "that others cannot read. The secret of a destination has the variable "
         "`STENO_DELIVERY_<NAME>_<KEY>`, for example `STENO_DELIVERY_MY_HOOK_SECRET`. A relative "
-        "`…_file` path and `state_dir` in the file are relative to the file.\n"
+        "path in the file (`…_file`, `state_dir`, the `path` of JSON lines) is relative to the "
+        "file.\n"
     )
     yield "`steno config show` prints the effective values and where each came from.\n"
     for table in reference():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from steno.config import (
     AnyDestination,
@@ -23,13 +24,14 @@ LEASE_SLACK_S = 20.0
 
 def destinations_of(config: Config) -> tuple[AnyDestination, ...]:
     """Return the configured destinations; with none, standard output."""
-    return config.delivery.destinations or (JsonlDestination(name="stdout", path="-"),)
+    return config.delivery.destinations or (JsonlDestination(name="stdout"),)
 
 
 def relay_settings(destination: AnyDestination) -> RelaySettings:
     """Return how hard a destination is tried."""
     return RelaySettings(
         lease_s=destination.deadline_s + LEASE_SLACK_S,
+        settle_wait_s=0.02,  # outcomes ride on the next commit anyway
         retry=RetryPolicy(
             first_s=destination.retry_first_s,
             cap_s=destination.retry_max_s,
@@ -52,7 +54,13 @@ def make_sink(destination: AnyDestination, telemetry: Telemetry) -> Sink:
         case JsonlDestination():
             from steno.adapters.sinks.jsonl import JsonLinesSink
 
-            return JsonLinesSink(destination.path, name=destination.name or "jsonl", kinds=kinds)
+            return JsonLinesSink(
+                str(destination.path),
+                name=destination.name or "jsonl",
+                kinds=kinds,
+                max_bytes=int(destination.max_mb * 1_000_000),
+                daily=destination.daily,
+            )
         case ObjectsDestination():
             from steno.adapters.sinks.objects import ObjectsSettings, ObjectsSink
 
@@ -75,6 +83,7 @@ def make_sink(destination: AnyDestination, telemetry: Telemetry) -> Sink:
                     url=destination.url,
                     secret=destination.secret,
                     rules=rules_for(allow_private=destination.allow_private),
+                    max_records=destination.max_records,
                     deadline_s=destination.deadline_s,
                 ),
                 telemetry=telemetry,
@@ -98,6 +107,7 @@ def _grpc(destination: GrpcDestination, kinds: frozenset[Kind], telemetry: Telem
             key_file=destination.key_file,
             server_name=destination.server_name,
             token=destination.token,
+            token_file=Path(destination.token.file) if destination.token.file else None,
             service=destination.service,
             deadline_s=destination.deadline_s,
             keepalive_s=destination.keepalive_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from steno.config.settings import (
@@ -121,7 +122,7 @@ def _faults(one: AnyDestination) -> Iterator[tuple[str, str, str]]:
         case GrpcDestination():
             yield from _grpc_faults(one)
         case JsonlDestination(path=path):
-            if not path:
+            if path == Path():
                 yield "path", "no path", "Name a file, or - for standard output."
         case ObjectsDestination(url=url):
             if urlsplit(url).scheme not in OBJECT_SCHEMES:

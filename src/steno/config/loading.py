@@ -268,7 +268,12 @@ def _converted(wanted: object, given: Given, setting: str) -> object:
             value = [part.strip() for part in value.split(",") if part.strip()]
         return msgspec.convert(value, wanted, strict=False, dec_hook=_hook)
     result = msgspec.convert(value, wanted, dec_hook=_hook)
-    if isinstance(result, Path) and given.base is not None and str(result)[:1] != "~":
+    if (
+        isinstance(result, Path)
+        and given.base is not None
+        and str(result) != "-"
+        and str(result)[:1] != "~"
+    ):
         # A relative path in a file is relative to that file, wherever we are started.
         return given.base / result
     return result
@@ -333,7 +338,7 @@ def read_secret(path: Path, *, setting: str, origin: str = "") -> Secret:
             origin=origin,
             file=str(path),
         )
-    return Secret(text)
+    return Secret(text, str(path))
 
 
 def _derived(config: Config) -> Config:

@@ -297,7 +297,13 @@ class GrpcDestination(Destination, frozen=True, tag="grpc"):
     server_name: Annotated[
         str, doc("Name expected in the consumer's certificate, if not its host.")
     ] = ""
-    token: Annotated[Secret, doc("Bearer token sent with each call; only over TLS.")] = NO_SECRET
+    token: Annotated[
+        Secret,
+        doc(
+            "Bearer token sent with each call; only over TLS. A file is read again with each new "
+            "connection, so a token can be replaced."
+        ),
+    ] = NO_SECRET
     service: Annotated[
         Literal["auto", "steno.v1", "transcript.v1"],
         doc("Service to use; `auto` tries `steno.v1` first."),
@@ -310,7 +316,19 @@ class GrpcDestination(Destination, frozen=True, tag="grpc"):
 class JsonlDestination(Destination, frozen=True, tag="jsonl"):
     """JSON lines into a file or to standard output."""
 
-    path: Annotated[str, doc("File, appended to; `-` is standard output.")] = "-"
+    path: Annotated[Path, doc("File, appended to; `-` is standard output.")] = Path("-")
+    max_mb: Annotated[
+        float,
+        doc(
+            "A file of this size is put aside under a name with the time in it, and a new one is "
+            "begun; 0 never.",
+            unit="MB",
+            ge=0,
+        ),
+    ] = 0.0
+    daily: Annotated[bool, doc("A new file is begun with each UTC day, the old one put aside.")] = (
+        False
+    )
 
 
 class ObjectsDestination(Destination, frozen=True, tag="objects"):
@@ -328,6 +346,15 @@ class WebhookDestination(Destination, frozen=True, tag="webhook"):
     secret: Annotated[
         Secret, doc("Signing secret (`whsec_…`); during a rotation several, separated by spaces.")
     ] = NO_SECRET
+    max_records: Annotated[
+        int,
+        doc(
+            'More than 1 sends `{"records": […]}` with up to so many records of a conversation in '
+            "place of one record.",
+            ge=1,
+            le=500,
+        ),
+    ] = 1
     allow_private: Annotated[
         bool,
         doc(
@@ -373,7 +400,7 @@ class Store(Section, frozen=True):
             ge=0,
             le=1000,
         ),
-    ] = 5.0
+    ] = 10.0
     acked_days: Annotated[
         float, doc("Delivered records are kept this long, then erased.", unit="days", ge=0)
     ] = 7.0

@@ -1,7 +1,8 @@
 """A secret that does not show itself.
 
 ``repr``, ``str``, f-strings, pickling and msgspec encoding never give the value away; only
-``reveal`` does, at the one place where it is put on the wire.
+``reveal`` does, at the one place where it is put on the wire. One that was read from a file knows
+which, for whoever must read it again after a rotation.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ HIDDEN = "[hidden]"
 class Secret:
     """Holds a password, key or token; falsy when it is empty."""
 
-    __slots__ = ("__value",)
+    __slots__ = ("__value", "file")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, file: str = "") -> None:
         self.__value = value
+        self.file = file
 
     def reveal(self) -> str:
         """Return the value, to be handed to a peer and to nothing else."""
