@@ -95,6 +95,7 @@ EVENTS: Final[dict[str, str]] = {
     "token.obtained": "A token was obtained.",
     "token.primary_reused": "The backup region gives no token; the primary's is used there.",
     "token.refused": "The platform refused a token before its time; another is fetched.",
+    "token.renewal_failed": "No new token could be had; an error when there is none to go on with.",
     "token.retried": "A request for a token failed and is tried again.",
     "token.scopes_excess": "The token may do more than is needed: take the scopes away.",
     "token.scopes_missing": "The token lacks scopes that an enabled feature needs.",

@@ -236,6 +236,7 @@ class TokenManager:
         serves = self._held is not None and now < self._held.ends_at
         if serves or isinstance(failure, AuthError):
             self._rest_until = now + self._timing.early_retry_s
+        # Nothing to go on with wakes somebody; an early renewal that failed can be read tomorrow.
         tell = self._telemetry.warning if serves else self._telemetry.error
         tell(
             "token.renewal_failed",
