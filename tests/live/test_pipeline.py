@@ -20,7 +20,9 @@ from steno.redaction.redactor import Redactor
 
 S = 1_000_000
 REDACTOR = Redactor()
-SETTINGS = PipelineSettings(source="transcript-stream", host_group="primary.example.com")
+SETTINGS = PipelineSettings(
+    source="transcript-stream", host_group="primary.example.com", journal_s=0.0
+)
 
 
 def pipeline(**changes: object) -> Pipeline:
@@ -137,6 +139,20 @@ def test_a_kill_between_commits_loses_nothing_that_was_taken(
     commit(100.0)
     said = sorted(word for text in records.values() for word in text.split())
     assert said == sorted(fragment.text for fragment in fragments)
+
+
+def test_a_window_that_closes_soon_never_reaches_the_journal() -> None:
+    """Only a change that has become ``journal_s`` old is written; what is given out is at once."""
+    target = pipeline(journal_s=0.05)
+    say(target, frag(1, "I would like"), now=10.0)
+    assert target.take(10.04) == ([], {})
+    assert target.dirty
+    say(target, frag(2, "to pay", final=True), now=10.045)
+    drafts, windows = target.take(10.045)
+    assert (texts(drafts), windows) == (["I would like to pay"], {})
+    assert not target.dirty
+    say(target, frag(3, "and then"), now=11.0)
+    assert target.take(11.05)[1].keys() == {"c1"}
 
 
 def test_a_failed_commit_is_put_back_in_front() -> None:

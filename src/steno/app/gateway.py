@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -226,6 +227,8 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    # SQLite lets go of the interpreter at each step; the writer must not wait 5 ms to go on.
+    sys.setswitchinterval(0.0005)
 
 
 async def _until_stopped(

@@ -35,7 +35,8 @@ def split(text: str, language: str) -> list[str]:
         text: Any text; white space stays with the sentence before it.
         language: BCP-47 tag; an unknown language is split by general rules.
     """
-    if not may_end(text):
+    mark = _TERMINATOR.search(text)
+    if mark is None or mark.end() == len(text):
         return [text] if text else []
     pieces: list[str] = sentencex.segment(primary_language(language), text)
     if len(pieces) > 1 and sum(map(len, pieces)) != len(text):

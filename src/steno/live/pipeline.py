@@ -43,6 +43,8 @@ class PipelineSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         host_group: Primary host's name: part of every key, the same for its backup.
+        journal_s: Age at which a change of an open window is journalled; most windows close
+            before that and cost nothing.
         idle_s: A conversation not heard of for so long is forgotten.
         max_conversations: Conversations held at once; beyond, the longest idle one goes.
         quarantines_per_s: Quarantine records stored per second; more are summed up.
@@ -51,6 +53,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     source: str
     host_group: str
     window_s: float = WINDOW_S
+    journal_s: float = 0.05
     hold_s: float = 5.0
     language: LanguageRule = LanguageRule()
     idle_s: float = 1800.0
@@ -79,7 +82,9 @@ class _Conversation:
     __slots__ = (
         "assembler",
         "carry",
+        "changed_s",
         "due",
+        "finished",
         "journalled",
         "language",
         "seen_s",
@@ -94,6 +99,8 @@ class _Conversation:
         self.seen_us = 0
         self.due: float | None = None
         self.journalled = False
+        self.changed_s = 0.0  # first change that is not journalled
+        self.finished = False  # gave something out since the last commit
 
 
 class Pipeline:
@@ -135,7 +142,9 @@ class Pipeline:
         finished = state.assembler.add(fragment, now=now)
         if finished:
             self._finish(state, finished, now)
-        self._dirty.add(name)
+        if name not in self._dirty:
+            self._dirty.add(name)
+            state.changed_s = now
         due = state.assembler.next_deadline()
         if due is not None and (state.due is None or due < state.due):
             state.due = due
@@ -274,13 +283,23 @@ class Pipeline:
     # -- what is to be written ------------------------------------------------------------
 
     def take(self, now: float) -> tuple[list[Draft], dict[str, bytes | None]]:
-        """Return the drafts and the snapshots (not yet sealed) since the last call."""
+        """Return the drafts and the snapshots (not yet sealed) that are due.
+
+        A conversation that gave something out is snapshot with it; one whose windows only grew,
+        once that is ``journal_s`` old.
+        """
         drafts, self.drafts = self.drafts, []
         windows: dict[str, bytes | None] = {}
+        later: set[str] = set()
+        old = now - self._settings.journal_s
         for name in self._dirty:
             state = self._conversations.get(name)
             if state is None:
                 continue
+            if not state.finished and state.changed_s > old:
+                later.add(name)
+                continue
+            state.finished = False
             carried = state.carry.remembers(now)
             if carried or state.assembler.unfinished(now):
                 windows[name] = self._snapshot.encode(
@@ -302,7 +321,7 @@ class Pipeline:
             open_gaps = [gap for gaps in self._gaps.values() for gap in gaps]
             windows[GAPS] = self._snapshot.encode(open_gaps) if open_gaps else None
             self._gaps_changed = False
-        self._dirty.clear()
+        self._dirty = later
         self._gone.clear()
         return drafts, windows
 
@@ -315,6 +334,7 @@ class Pipeline:
                 self._gaps_changed = True
             elif state is not None:
                 state.journalled = state.journalled or snapshot is None
+                state.finished = True
                 self._dirty.add(name)
             elif snapshot is None:
                 self._gone.add(name)
@@ -407,6 +427,7 @@ class Pipeline:
             heapq.heappush(self._heap, (due, name))
 
     def _finish(self, state: _Conversation, finished: list[Sentence], now: float) -> None:
+        state.finished = state.finished or bool(finished)
         for sentence in finished:
             try:
                 released = state.carry.push(sentence, now=now)
@@ -436,6 +457,7 @@ class Pipeline:
         self._write_gap(gap, sentence.completed_us)
 
     def _release(self, state: _Conversation, released: list[RedactedSentence]) -> None:
+        state.finished = state.finished or bool(released)
         for each in released:
             sentence = each.sentence
             if not each.text:

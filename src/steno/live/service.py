@@ -44,12 +44,12 @@ class LiveSettings(msgspec.Struct, frozen=True):
     """How the service works; times in seconds.
 
     Attributes:
-        commit_s: How long a finished sentence may wait for others to share its commit.
-        journal_s: How long a change of an open window may wait for its journal entry.
+        commit_s: Shortest time between two commits that hold records.
+        journal_s: Shortest time before a commit that only journals open windows.
         high_water: Drafts waiting at which the feeds are asked to stop reading.
     """
 
-    commit_s: float = 0.008
+    commit_s: float = 0.01
     journal_s: float = 0.05
     high_water: int = 1000
     batch: int = 256
@@ -85,6 +85,7 @@ class LiveService:
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_at: float | None = None
         self._in_flight = False
+        self._flushed_at = 0.0
         self._backoff = Backoff(first_s=0.2, cap_s=5.0)
         self._room = asyncio.Event()
         self._room.set()
@@ -153,13 +154,17 @@ class LiveService:
     # -- committing -----------------------------------------------------------------------
 
     def _arm(self) -> None:
+        """Commit as soon as the last commit is ``commit_s`` ago (for a journal entry alone,
+        ``journal_s``): at once when little happens, in company when much does.
+        """
         pipeline = self._pipeline
         if not pipeline.dirty:
             return
-        delay = self._settings.commit_s if pipeline.drafts else self._settings.journal_s
+        wait = self._settings.commit_s if pipeline.drafts else self._settings.journal_s
+        delay = self._flushed_at + wait - self._clock()
         if self._flush_timer is not None:
             self._flush_timer.cancel()
-        self._flush_timer = self._loop.call_later(delay, self._flush)
+        self._flush_timer = self._loop.call_later(max(0.0, delay), self._flush)
 
     def _flush(self) -> None:
         if self._flush_timer is not None:
@@ -167,9 +172,11 @@ class LiveService:
             self._flush_timer = None
         if self._in_flight or not self._pipeline.dirty:
             return
-        drafts, plain = self._pipeline.take(self._clock())
+        self._flushed_at = self._clock()
+        drafts, plain = self._pipeline.take(self._flushed_at)
         if not drafts and not plain:
             self._idle.set()
+            self._arm()  # what has just changed is journalled a little later
             return
         seal = self._sealer.seal
         windows = {

@@ -40,7 +40,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_HEAD_BYTES = 64 << 10
 MAX_FRAGMENTS = 10_000
 CLOSE_LIMIT_S = 2.0
-GATHER_S = 0.005
+GATHER_S = 0.01
 """After a small read that came soon after another, reading rests so long: at 1000 messages a
 second waking up for each of them costs more than all that is done with it."""
 GATHER_BELOW_BYTES = 16 << 10
