@@ -47,6 +47,32 @@ def test_every_dependency_of_the_package_is_pinned() -> None:
     assert wanted <= set(pins("runtime"))
 
 
+MODULES = {
+    "google-re2": "re2",
+    "grpcio": "grpc",
+    "grpcio-health-checking": "grpc_health",
+    "prometheus-client": "prometheus_client",
+    "protobuf": "google",
+}
+"""Where the imported name is not the library's."""
+
+
+def test_what_is_declared_is_what_is_imported() -> None:
+    """No library is installed for nothing, and none is used that is not asked for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[><=;\s]", one)[0] for one in project["dependencies"]}
+    modules = {MODULES.get(name, name.replace("-", "_")) for name in declared}
+    imported: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {one.name.partition(".")[0] for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    ours = {"steno", "steno_sim", "yarl"}  # yarl: aiohttp's own type of an address
+    assert imported - sys.stdlib_module_names - ours == modules
+
+
 @pytest.mark.parametrize("tool", ["reference.py --check", "links.py", "proto.py --check"])
 def test_generated_files_are_current_and_links_lead_somewhere(tool: str) -> None:
     """What `make check` says of the pages and of the protocol code."""
