@@ -23,6 +23,8 @@ MARK = re.compile(r"\bc(\d+)f(\d+)\b")
 MASK = r"\[REDACTED\]"
 CANARIES = ("415-555-0142", "4155550142", "555-0142", "nora.lind", "nora.lind@example.com")
 """What a load plants."""
+TEXTS = ("parcel was", "tracking page", "your new delivery", "el paquete")
+"""Words of a load's transcript."""
 
 WINDOW_US = 150_000
 """A fragment that came so shortly before a kill may not have been committed: 50 ms until an

@@ -16,15 +16,18 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from faults.gateway_oracle import CANARIES, TEXTS, Verdict, Witness, judge, searched
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
 from steno_sim.scenario import Load, Noise, Scenario
 from steno_sim.server import Simulator
+from steno_sim.world import World
 
 SLOW = float(os.environ.get("STENO_TEST_PATIENCE", "1"))
 """Stretches every limit below, for a machine that is very busy."""
@@ -41,6 +44,7 @@ def load(
     conversations: int = 20,
     fragments: int = 100_000,
     rate: float = 300.0,
+    final_every: int = 4,
     switch_every: int = 0,
     noise: Noise | None = None,
 ) -> Scenario:
@@ -51,6 +55,7 @@ def load(
             conversations=conversations,
             fragments=fragments,
             rate=rate,
+            final_every=final_every,
             pii_every=5,
             switch_every=switch_every,
         ),
@@ -186,8 +191,9 @@ class Gateway(Process):
         settings: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         command: Sequence[str] = GATEWAY,
+        state: Path | None = None,
     ) -> None:
-        self.state = folder / "state"
+        self.state = state or folder / "state"
         self.database = self.state / "steno.db"
         arguments = [*command, "--source", "transcript-stream", "--host", sim.ws_url]
         if backup is not None:
@@ -227,7 +233,7 @@ class Gateway(Process):
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Give whether it calls itself ready, and what it says of its components."""
         status, text = await self.page("/readyz")
-        return status == 200, json.loads(text)
+        return status == 200, json.loads(text)["components"]
 
 
 class ConsumerProcess(Process):
@@ -271,15 +277,48 @@ def _get(url: str) -> tuple[int, str]:
 class Rig:
     """Simulator, gateway and consumer of one test, with what they left behind."""
 
-    def __init__(self, folder: Path, sim: Simulator, gateway: Gateway, consumer: ConsumerProcess):
+    def __init__(
+        self,
+        folder: Path,
+        sim: Simulator,
+        backup: Simulator | None,
+        gateway: Gateway,
+        consumer: ConsumerProcess,
+    ) -> None:
         self.folder = folder
         self.sim = sim
+        self._backup = backup
         self.gateway = gateway
         self.consumer = consumer
 
+    @property
+    def backup(self) -> Simulator:
+        """The second region."""
+        assert self._backup is not None
+        return self._backup
+
     def files(self) -> Iterator[Path]:
         """Give every file that the processes wrote."""
-        return (path for path in self.folder.rglob("*") if path.is_file())
+        folders = {self.folder, self.gateway.state}
+        return (path for folder in folders for path in folder.rglob("*") if path.is_file())
+
+    def tokens(self) -> list[str]:
+        """Give every token that was given out, and the secret that opens them."""
+        regions = [self.sim] if self._backup is None else [self.sim, self._backup]
+        return [*(t for region in regions for t in region.tokens._tokens), DEFAULT_CLIENT_SECRET]
+
+    def verdict(self, witness: Witness, *, pages: Sequence[str] = ()) -> Verdict:
+        """Judge what was left behind, personal data, tokens and text in logs included."""
+        verdict = judge(
+            witness,
+            database=self.gateway.database,
+            lines=self.consumer.file,
+            kills_us=self.gateway.kills_us,
+        )
+        verdict.leaks = searched(
+            self.files(), pages, canaries=CANARIES, tokens=self.tokens(), text=TEXTS
+        )
+        return verdict
 
     async def heard(self, more: int, *, limit_s: float = 20.0) -> None:
         """Wait until the consumer's file has grown by so many lines."""
@@ -313,8 +352,10 @@ async def rig(
     *,
     hold: bool = True,
     start: bool = True,
+    backup: bool = False,
     settings: Mapping[str, str] | None = None,
     command: Sequence[str] = GATEWAY,
+    state: Path | None = None,
     **simulator: Any,
 ) -> AsyncIterator[Rig]:
     """Give a running gateway between a simulator and a consumer; ends them all.
@@ -322,22 +363,34 @@ async def rig(
     Args:
         hold: The simulator's clock stops while nobody listens, so that no load is wasted.
         start: Start gateway and consumer.
+        backup: There is a second region.
         settings: ``STENO_…`` variables of the gateway.
         command: What to run in place of ``steno live``.
-        **simulator: Further options of the ``Simulator``.
+        state: The gateway's state directory, if not inside ``folder``.
+        **simulator: Further options of the ``Simulator`` (primary region).
     """
-    async with Simulator(scenario, hold=hold, wait_for_sockets=1, **simulator) as sim:
+    world = World(scenario, hold=hold, wait_for_sockets=1)
+    async with AsyncExitStack() as stack:
+        sim = await stack.enter_async_context(Simulator(world=world, name="primary", **simulator))
+        second = None
+        if backup:
+            second = await stack.enter_async_context(Simulator(world=world, name="backup"))
+        await stack.enter_async_context(world)
         consumer = ConsumerProcess(folder)
         gateway = Gateway(
-            folder, sim, consumer=consumer.address, settings=settings, command=command
+            folder,
+            sim,
+            backup=second,
+            consumer=consumer.address,
+            settings=settings,
+            command=command,
+            state=state,
         )
-        try:
-            if start:
-                consumer.start()
-                gateway.start()
-                await consumer.listening()
-                await gateway.connected()
-            yield Rig(folder, sim, gateway, consumer)
-        finally:
-            gateway.end()
-            consumer.end()
+        stack.callback(consumer.end)
+        stack.callback(gateway.end)
+        if start:
+            consumer.start()
+            gateway.start()
+            await consumer.listening()
+            await gateway.connected()
+        yield Rig(folder, sim, second, gateway, consumer)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.gateway_oracle import CANARIES, Verdict, Witness, judge, searched
+from faults.gateway_oracle import Verdict, Witness
 from faults.gateway_rig import GATEWAY, Rig, load, rig
-from steno_sim.oauth import DEFAULT_CLIENT_SECRET
 
 PLANTED = str(Path(__file__).with_name("gateway_planted.py"))
 
@@ -38,24 +37,6 @@ async def kill_consumer(one: Rig, kills: int, draw: random.Random) -> None:
         one.consumer.start()
 
 
-def verdict_of(one: Rig, witness: Witness) -> Verdict:
-    """Judge what was left behind, personal data and tokens included."""
-    verdict = judge(
-        witness,
-        database=one.gateway.database,
-        lines=one.consumer.file,
-        kills_us=one.gateway.kills_us,
-    )
-    verdict.leaks = searched(
-        one.files(),
-        [],
-        canaries=CANARIES,
-        tokens=[*one.sim.tokens._tokens, DEFAULT_CLIENT_SECRET],
-        text=["parcel", "tracking page"],
-    )
-    return verdict
-
-
 async def killed(folder: Path, victim: str, kills: int, command: tuple[str, ...]) -> Verdict:
     """Kill one of the two under load, let everything settle, and judge."""
     async with rig(folder, load(), command=command) as one:
@@ -63,7 +44,7 @@ async def killed(folder: Path, victim: str, kills: int, command: tuple[str, ...]
         act = kill_gateway if victim == "gateway" else kill_consumer
         await act(one, kills, random.Random(kills))
         await one.drained()
-        verdict = verdict_of(one, witness)
+        verdict = one.verdict(witness)
         print(  # noqa: T201  # the figures, shown by -s
             f"{kills} kills of the {victim}: {verdict.sent} fragments sent, {verdict.stored} "
             f"records stored, missing in gaps {len(verdict.in_gap)}, "
@@ -125,6 +106,6 @@ async def test_the_harness_catches_a_planted_bug(tmp_path: Path, bug: str, seen:
             await one.heard(40)
             one.gateway.kill()
         await one.drained()
-        broken = set(verdict_of(one, witness).broken)
+        broken = set(one.verdict(witness).broken)
     assert seen <= broken
     assert seen or not broken

@@ -294,12 +294,15 @@ class _Link:
     async def _follow_one(self, connection: Connection, target: FeedTarget) -> Connection | None:
         self._current = connection
         successor: Connection | None = None
+        end = End.LOST
         try:
             await self._start(connection, target)
             end, successor = await self._watch(connection)
         finally:
             self._current = successor
-            connection.target = None
+            if end is not End.ASKED:
+                connection.target = None
+            # When it is we who close, what the peer sends before it knows of that still counts.
             self._bury(connection)
         if self._shared.closing.is_set():
             return successor
