@@ -186,7 +186,7 @@ class _Utterance:
             return
         parts = self.parts
         if parts:
-            if len(parts) > 1 and _grows(text, self.text()):
+            if len(parts) > 1 and _grows(text, parts[0].text) and _grows(text, self.text()):
                 whole = parts[0]
                 whole.grow(piece)
                 del parts[1:]
