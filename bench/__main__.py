@@ -1,0 +1,106 @@
+"""Everything that is measured, one JSON line a figure on standard output: ``make bench``.
+
+    python -m bench [--only NAME ...] [--full]
+
+Each measurement is a program of its own, in a process of its own, and takes options of its own:
+run it alone for those. Without ``--full`` all of them together take a few minutes. Figures of one
+call can be compared with one another, not with those of another day or machine.
+
+======================  ====================================================================
+``start``               CPU of starting the command line
+``pipeline``            CPU per fragment, frame to draft, in memory
+``redaction``           leak and over-redaction rates, sentences/s, on a generated corpus
+``store-commit``        CPU per record: commit, mark, acknowledge
+``store-relay``         CPU per record: commit to stored acknowledgement
+``sinks``               CPU per record handed over by gRPC, both services
+``live``                CPU per fragment of ``steno live`` beside another build; skipped with a
+                        line when STENO_BASELINE is unset
+======================  ====================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).resolve().parent
+
+
+class Measurement(NamedTuple):
+    """A program with its options, usual and full, and a limit in seconds that means it hangs."""
+
+    program: str
+    usual: tuple[str, ...]
+    full: tuple[str, ...]
+    limit_s: float
+
+
+MEASUREMENTS = {
+    "start": Measurement("start.py", ("--runs", "5"), (), 60),
+    "pipeline": Measurement("pipeline.py", (), ("--fragments", "2000", "--runs", "5"), 300),
+    "redaction": Measurement("redaction/measure.py", ("--lines", "20000"), (), 600),
+    "store-commit": Measurement("store/commit.py", ("--records", "20000"), (), 300),
+    "store-relay": Measurement("store/relay.py", ("--records", "20000"), (), 300),
+    "sinks": Measurement("sinks/grpc_cpu.py", ("--records", "20000"), (), 600),
+    "live": Measurement("live.py", ("--runs", "1"), ("--runs", "5"), 3600),
+}
+
+
+def measured(name: str, *, full: bool) -> Iterator[str]:
+    """Run one measurement; yield its lines, each JSON object with the measurement's name.
+
+    Raises:
+        subprocess.CalledProcessError, subprocess.TimeoutExpired: It failed, or hangs.
+    """
+    one = MEASUREMENTS[name]
+    call = [sys.executable, str(FOLDER / one.program), *(one.full if full else one.usual)]
+    done = subprocess.run(
+        call, cwd=FOLDER.parent, stdout=subprocess.PIPE, text=True, timeout=one.limit_s, check=True
+    )
+    for value in values(done.stdout):
+        yield value if isinstance(value, str) else json.dumps({"bench": name, **value})
+
+
+def values(printed: str) -> Iterator[dict[str, object] | str]:
+    """Yield the JSON objects in a program's output, over one line or several; other lines too."""
+    decoder = json.JSONDecoder()
+    rest = printed.lstrip()
+    while rest:
+        if rest[0] == "{":
+            value, end = decoder.raw_decode(rest)
+            yield value
+        else:
+            end = rest.find("\n") if "\n" in rest else len(rest)
+            yield rest[:end]
+        rest = rest[end:].lstrip()
+
+
+def main() -> int:
+    """Run what is asked for; 1 when a measurement failed, the others are run all the same."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=list(MEASUREMENTS), metavar="NAME")
+    parser.add_argument("--full", action="store_true", help="the counts behind published figures")
+    given = parser.parse_args()
+    failed = 0
+    for name in given.only or MEASUREMENTS:
+        started = time.monotonic()
+        try:
+            for line in measured(name, full=given.full):
+                print(line, flush=True)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            print(f"bench {name}: {type(error).__name__}", file=sys.stderr)
+            failed = 1
+        print(f"bench {name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

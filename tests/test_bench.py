@@ -1,0 +1,49 @@
+"""Measurements run, tell what they measured, and lose nothing while they measure."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def printed(*arguments: str) -> list[str]:
+    """Return the lines of a measurement, with no other build to compare with."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("STENO_")}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_comparison_is_skipped_with_a_line_where_there_is_nothing_to_compare_with() -> None:
+    """Unset STENO_BASELINE is no failure."""
+    (line,) = printed("bench", "--only", "live")
+    assert "skipped" in line
+    assert "STENO_BASELINE" in line
+
+
+def test_every_measurement_is_one_line_of_json_with_its_name() -> None:
+    """A program may print its object over several lines; the runner joins them."""
+    rows: list[dict[str, Any]] = [json.loads(line) for line in printed("bench", "--only", "start")]
+    assert {row["bench"] for row in rows} == {"start"}
+    assert all(row["cpu_ms"] > 0 for row in rows)
+
+
+def test_what_the_pipeline_is_measured_with_comes_out_whole() -> None:
+    """Each fragment's mark is in some draft: the figure is of work that was done."""
+    (line,) = printed("bench.pipeline", "--conversations", "6", "--fragments", "40", "--runs", "1")
+    row = json.loads(line)
+    assert row["marks_missing"] == 0
+    assert row["drafts"] >= 6 * 40 / 4
