@@ -19,7 +19,7 @@ from typing import Any
 
 from steno.adapters.sealing import load_sealer
 from steno.adapters.state_dir import StateDir
-from steno.adapters.store_sqlite import SqliteStore, StoreSettings
+from steno.adapters.store_sqlite import OpenReport, SqliteStore, StoreSettings
 from steno.app.platform import Platform, open_platform, utc_us
 from steno.app.sinks import destinations_of, make_sink, relay_settings
 from steno.config import Config
@@ -27,16 +27,18 @@ from steno.core.addresses import split_address
 from steno.core.language import LanguageRule
 from steno.core.records import Record
 from steno.delivery.relay import Relay
-from steno.errors import StorageError, TransportError
+from steno.errors import StenoError, StorageError, TransportError
 from steno.live.pipeline import Pipeline, PipelineSettings
 from steno.live.service import LiveService, LiveSettings
 from steno.observability import Health, LogTelemetry, serve_health, watch_loop
 from steno.ports import Sink, Telemetry
 from steno.redaction.redactor import Redactor
 
-STOP_S = 9.0
-"""SIGTERM to exit, at the most: a supervisor kills after ten seconds."""
-FINISH_S = 3.0
+STOP_S = 7.0
+"""From the stop to the end of delivery, at the most; with closing the relays and the store it
+is under the ten seconds after which a supervisor kills."""
+CLOSE_S = 2.5
+FINISH_S = 2.0
 RETAIN_EVERY_S = 3600.0
 DAY_US = 86_400_000_000
 
@@ -90,6 +92,7 @@ async def open_delivery(
     )
     store.start()
     stack.push_async_callback(store.close)
+    _tell_of_store(store.report, telemetry)
     relays = [
         Relay(
             store,
@@ -110,6 +113,19 @@ async def open_delivery(
         delivery.tasks.append(asyncio.create_task(relay.run(), name="relay"))
     stack.push_async_callback(_stop_relays, delivery)
     return delivery
+
+
+def _tell_of_store(report: OpenReport, telemetry: Telemetry) -> None:
+    telemetry.info(
+        "store.opened",
+        records=report.records,
+        count=sum(report.pending.values()),
+        state="new" if report.created else "clean" if report.clean_shutdown else "recovered",
+    )
+    if report.salvage is not None:
+        telemetry.error(
+            "store.salvaged", records=report.records, count=len(report.salvage.conversations)
+        )
 
 
 async def _stop_relays(delivery: Delivery) -> None:
@@ -180,7 +196,7 @@ async def run_gateway(
             config, state, stack, telemetry=telemetry, wrap_sink=wrap_sink
         )
         platform = await open_platform(config, stack, tokens_dir=state.tokens, telemetry=telemetry)
-        await _first_token(platform, telemetry)
+        await _first_token(platform, stop, telemetry)
         service = LiveService(
             make_pipeline(config, platform.host_group),
             store=delivery.store,
@@ -195,15 +211,19 @@ async def run_gateway(
         watch = _Watch()
         delivery.store.on_committed(watch.committed)
         report = delivery.store.report
-        await service.restore(down_since_us=report.last_alive_us or None)
+        lost = await service.restore(
+            down_since_us=report.last_alive_us or None,
+            damaged=report.salvage.conversations if report.salvage is not None else (),
+        )
+        if lost:
+            telemetry.error("live.windows_lost", lost=len(lost))
         health.set("store", True)
         telemetry.info("live.started", feed=config.live.source.value)
         try:
             await _until_stopped(config, platform, delivery, service, stop, health, telemetry)
         finally:
-            deadline = time.monotonic() + STOP_S
             finished = await service.finish(timeout_s=FINISH_S)
-            drained = await delivery.drain(max(0.5, deadline - time.monotonic() - 2.0))
+            drained = await delivery.drain(STOP_S - CLOSE_S - FINISH_S)
             summary = {
                 **service.counts,
                 "stored": watch.stored,
@@ -241,27 +261,39 @@ async def _until_stopped(
     telemetry: Telemetry,
 ) -> None:
     """Follow the feeds until a stop is asked for, the feeds end, or the store breaks."""
-    background = [asyncio.create_task(manager.run(), name="token") for manager in platform.managers]
-    background.append(asyncio.create_task(_retain(config, delivery.store, telemetry)))
-    background.append(asyncio.create_task(_watch_health(platform, delivery, health)))
-    following = asyncio.create_task(service.run(platform.feeds), name="live")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        ends: set[asyncio.Future[Any]] = {following, stopping, delivery.store.failed}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if delivery.store.failed.done():
-            health.set("store", False, "broken")
-            delivery.store.failed.result()
-        for feed in platform.feeds:
-            await feed.close()
-        async with asyncio.timeout(FINISH_S):
-            await following
-    except TimeoutError:
-        telemetry.warning("live.feeds_slow_to_close")
-    finally:
-        for task in (*background, following, stopping):
-            task.cancel()
-        await asyncio.gather(*background, following, stopping, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(manager.run(), name="token") for manager in platform.managers
+            ]
+            background.append(group.create_task(_retain(config, delivery.store, telemetry)))
+            background.append(group.create_task(_watch_health(platform, delivery, health)))
+            background.append(group.create_task(_stopped(stop), name="stop"))
+            following = group.create_task(service.run(platform.feeds), name="live")
+            ends: set[asyncio.Future[Any]] = {following, background[-1], delivery.store.failed}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for feed in platform.feeds:
+                await feed.close()
+            await asyncio.wait({following}, timeout=CLOSE_S)
+            if not following.done():
+                telemetry.warning("live.feeds_slow_to_close")
+            for task in (*background, following):
+                task.cancel()
+            if delivery.store.failed.done():
+                health.set("store", False, "broken")
+                delivery.store.failed.result()
+    except* StenoError as errors:
+        raise first_of(errors) from None
+
+
+async def _stopped(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+def first_of(errors: BaseExceptionGroup[StenoError]) -> StenoError:
+    """Return the first error of a group, however deep it is."""
+    first = errors.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _observe(
@@ -281,12 +313,26 @@ async def _observe(
     stack.push_async_callback(end)
 
 
-async def _first_token(platform: Platform, telemetry: Telemetry) -> None:
-    """Ask for a token at once, so that wrong credentials end the program and not its night."""
+async def _first_token(platform: Platform, stop: asyncio.Event, telemetry: Telemetry) -> None:
+    """Ask for a token at once, so that wrong credentials end the program and not its night.
+
+    Returns without one when a stop is asked for first: a service that hangs must not keep us.
+
+    Raises:
+        AuthError: The credentials are refused.
+    """
+    asking = asyncio.ensure_future(platform.primary.tokens.token())
+    stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        await platform.primary.tokens.token()
+        await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            asking.result()
     except TransportError as error:
         telemetry.warning("live.platform_unreachable", error_class=error.error_class)
+    finally:
+        for task in (asking, stopping):
+            task.cancel()
+        await asyncio.gather(asking, stopping, return_exceptions=True)
 
 
 async def _watch_health(platform: Platform, delivery: Delivery, health: Health) -> None:

@@ -31,6 +31,7 @@ def relay_settings(destination: AnyDestination) -> RelaySettings:
     """Return how hard a destination is tried."""
     return RelaySettings(
         lease_s=destination.deadline_s + LEASE_SLACK_S,
+        stop_s=1.5,
         settle_wait_s=0.02,  # outcomes ride on the next commit anyway
         retry=RetryPolicy(
             first_s=destination.retry_first_s,

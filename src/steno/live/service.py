@@ -300,11 +300,12 @@ class LiveService:
 
     # -- life -----------------------------------------------------------------------------
 
-    async def restore(self, *, down_since_us: int | None) -> list[str]:
+    async def restore(self, *, down_since_us: int | None, damaged: Sequence[str] = ()) -> list[str]:
         """Go on with the journalled windows, and open a gap for the time we were not there.
 
         Args:
             down_since_us: When an earlier process was last alive; None at the first start.
+            damaged: Conversations of which a damaged store has lost records.
 
         Returns:
             Conversations whose journal could not be read; their open words are lost.
@@ -322,8 +323,9 @@ class LiveService:
             if conversation != GAPS:
                 restored.append(conversation)
         if down_since_us is not None:
+            concerned = dict.fromkeys([*restored, *lost, *damaged])
             self._pipeline.open_gap(
-                "", GapCause.PROCESS_DOWN, down_since_us, now_us, ["", *restored, *lost]
+                "", GapCause.PROCESS_DOWN, down_since_us, now_us, ["", *concerned]
             )
         deadline = self._pipeline.next_deadline()
         if deadline is not None:
