@@ -93,6 +93,16 @@ async def test_a_final_is_stored_without_waiting_for_another_fragment(tmp_path: 
         assert await service.finish(timeout_s=2.0)
 
 
+async def test_two_sentences_in_one_fragment_do_not_wait_for_the_journal(tmp_path: Path) -> None:
+    """A commit that was to journal a window later is brought forward for any sentence."""
+    async with opened(tmp_path) as (store, committed):
+        service = make_service(store, settings=LiveSettings(commit_s=0.001, journal_s=30.0))
+        service.accept(frag(1, "tulips"))
+        service.accept(frag(2, "and roses. Lilies too", final=True))
+        await until(lambda: len(committed) == 2)
+        await service.finish(timeout_s=2.0)
+
+
 async def test_an_open_window_is_stored_by_its_own_timer(tmp_path: Path) -> None:
     """Nothing else has to happen for it."""
     async with opened(tmp_path) as (store, committed):

@@ -114,15 +114,16 @@ class LiveService:
         """Take in what a feed has read; False asks it to await ``ready``."""
         now = self._clock()
         pipeline = self._pipeline
+        had_drafts = bool(pipeline.drafts)
         if type(event) is Fragment:
             self._fragments += 1
             pipeline.fragment(event, now=now, now_us=event.at_us)
         else:
             self._other(event, now)
-        if self._flush_timer is None and not self._in_flight:
+        # A sentence waits less long than a window's journal entry.
+        first_draft = not had_drafts and bool(pipeline.drafts)
+        if not self._in_flight and (self._flush_timer is None or first_draft):
             self._arm()
-        elif len(pipeline.drafts) == 1 and not self._in_flight:
-            self._arm()  # a sentence waits less long than a window's journal entry
         deadline = pipeline.next_deadline()
         if deadline is not None and (self._deadline_at is None or deadline < self._deadline_at):
             self._arm_deadline(deadline)
