@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from faults.gateway_oracle import CANARIES, TEXTS, Verdict, Witness, judge, searched
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
+from steno_sim.region import RegionSettings
 from steno_sim.scenario import Load, Noise, Scenario
 from steno_sim.server import Simulator
 from steno_sim.world import World
@@ -356,6 +357,7 @@ async def rig(
     settings: Mapping[str, str] | None = None,
     command: Sequence[str] = GATEWAY,
     state: Path | None = None,
+    region: RegionSettings | None = None,
     **simulator: Any,
 ) -> AsyncIterator[Rig]:
     """Give a running gateway between a simulator and a consumer; ends them all.
@@ -367,11 +369,14 @@ async def rig(
         settings: ``STENO_…`` variables of the gateway.
         command: What to run in place of ``steno live``.
         state: The gateway's state directory, if not inside ``folder``.
-        **simulator: Further options of the ``Simulator`` (primary region).
+        region: Behaviour of the primary region.
+        **simulator: Further options of its ``Simulator``.
     """
     world = World(scenario, hold=hold, wait_for_sockets=1)
     async with AsyncExitStack() as stack:
-        sim = await stack.enter_async_context(Simulator(world=world, name="primary", **simulator))
+        sim = await stack.enter_async_context(
+            Simulator(world=world, name="primary", settings=region, **simulator)
+        )
         second = None
         if backup:
             second = await stack.enter_async_context(Simulator(world=world, name="backup"))

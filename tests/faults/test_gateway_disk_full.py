@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def _fill(path: Path, full: bool) -> None:
     if not full:
         path.unlink()
         return
-    with path.open("wb", buffering=0) as out, pytest.raises(OSError, match="space"):
+    with path.open("wb", buffering=0) as out, contextlib.suppress(OSError):
         while True:
             out.write(bytes(4096))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ async def test_a_slow_pong_means_failover(tmp_path: Path) -> None:
 async def test_any_close_we_did_not_ask_for_is_survived(tmp_path: Path) -> None:
     """Each close code, a FIN and a reset: connected again, a gap recorded, nothing heard lost."""
     settings = {"STENO_LIVE_BACKOFF_MAX_S": "0.3"}
-    closes: list[dict[str, object]] = [{"code": code} for code in (1000, 1001, 1011, 1012)]
+    closes: list[dict[str, Any]] = [{"code": code} for code in (1000, 1001, 1011, 1012)]
     closes += [{}, {"reset": True}]
     async with rig(tmp_path, load(), settings=settings) as one:
         witness = Witness(one.sim.world)

@@ -388,13 +388,6 @@ class _Link:
             self._note_switch(before, PRIMARY)
             return "failover"
         if end is End.REFUSED:
-            self._shared.telemetry.error(
-                "live.refused",
-                feed=self.feed,
-                host=self._shared.endpoints[connection.host].name,
-                error_class=AuthError.__name__,
-                close_code=connection.code,
-            )
             lasted_s = self._shared.timing.now() - connection.opened_at
             stable_s = self._shared.settings.failover.stable_s
             if connection.code == TOKEN_ENDED and lasted_s >= stable_s:
@@ -402,6 +395,14 @@ class _Link:
                 # a quick try. When that is refused as well, the wait is the long one.
                 self._ended_tokens[connection.host] = connection.token
                 end = End.LOST
+            else:
+                self._shared.telemetry.error(
+                    "live.refused",
+                    feed=self.feed,
+                    host=self._shared.endpoints[connection.host].name,
+                    error_class=AuthError.__name__,
+                    close_code=connection.code,
+                )
         before = self._failover.host
         self._ended(end)
         self._shared.reconnects(1)
