@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
+from conformance.fuzz_examples import examples
 from conformance.store_contract import ALL, DESTINATIONS, SENTENCES, a_draft, settled
 from steno.adapters.store_sqlite import OutboxReader, SqliteStore, StoreSettings, erase, writing
 from steno.core.records import Kind, Record
@@ -155,4 +156,4 @@ class StoreModel(RuleBasedStateMachine):
 
 
 TestStoreModel = StoreModel.TestCase
-TestStoreModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestStoreModel.settings = settings(max_examples=examples(25), stateful_step_count=25, deadline=None)

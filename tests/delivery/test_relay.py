@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.fuzz_examples import examples
 from delivery.relay_world import FAST, World
 from steno.core.records import Kind, Record
 from steno.errors import SinkUnavailable
@@ -420,7 +421,7 @@ async def test_stopping_lets_what_is_under_way_end() -> None:
     assert len(world.store.records) == 4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), min_size=1, max_size=60),
     st.integers(1, 8),

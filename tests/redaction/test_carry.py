@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.fuzz_examples import examples
 from redaction.redaction_helpers import (
     EN_DIGITS,
     LABELS,
@@ -74,7 +75,7 @@ def dictations(draw: st.DrawFn) -> tuple[str, list[tuple[str, str]]]:
     return language, turns
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(said=dictations())
 def test_no_four_digits_survive_whichever_way_a_number_is_cut(
     said: tuple[str, list[tuple[str, str]]],
@@ -87,7 +88,7 @@ def test_no_four_digits_survive_whichever_way_a_number_is_cut(
     assert longest_row(own, DIGIT_WORDS[language]) < 4
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(cuts=st.sets(st.integers(1, 15), max_size=3), spaced=st.booleans())
 def test_a_card_in_digits_is_masked_however_it_is_cut_when_it_was_announced(
     cuts: set[int], spaced: bool
@@ -243,7 +244,7 @@ TURNS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(turns=TURNS, stops=st.sets(st.integers(0, 9)), gap=st.sampled_from([0.5, 3.0, 30.0]))
 def test_a_restart_at_any_point_changes_nothing(
     turns: list[tuple[str, str]], stops: set[int], gap: float

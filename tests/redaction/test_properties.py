@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.fuzz_examples import examples
 from redaction.redaction_helpers import LABELS, REDACTOR
 from steno.core.transcript import RawText
 from steno.redaction import Redactor, checksums
@@ -26,7 +27,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(text=TEXTS, language=LANGUAGES)
 def test_redaction_never_raises_and_redacting_again_changes_nothing(
     text: str, language: str
@@ -38,7 +39,7 @@ def test_redaction_never_raises_and_redacting_again_changes_nothing(
         assert again.entities == {}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     numbers=st.lists(st.from_regex(r"[0-9]{11,20}", fullmatch=True), max_size=4),
     separator=st.sampled_from([" and ", ", ", " order number ", " ", " x "]),
@@ -63,7 +64,7 @@ def _check(head: str) -> str:
     return next(str(d) for d in range(10) if checksums.luhn(f"{head}{d}"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(words=st.lists(st.text("abcdefghij'é-", min_size=1, max_size=9), max_size=12))
 def test_text_without_digits_or_words_for_them_is_untouched(words: list[str]) -> None:
     text = " ".join(words)
