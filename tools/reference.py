@@ -1,8 +1,9 @@
 """Write the reference pages that are made from the code; ``--check`` tells which are stale.
 
 Commands come from ``--help``, settings from the structs, metrics, events and fields from the
-vocabulary, errors from the error tree. A page's introduction is written here, beside what it
-introduces, so the pages in ``docs/reference`` that this makes are never edited by hand.
+vocabulary, errors from the error tree, the simulator from its modules. A page's introduction is
+written here, beside what it introduces, so the pages in ``docs/reference`` that this makes are
+never edited by hand.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from steno.cli.common import ExitCode, exit_code
 from steno.cli.main import COMMANDS, load_command, make_app
 from steno.config.showing import reference
 from steno.observability.vocabulary import BUCKETS_S, EVENTS, FIELDS, METRICS
+from steno_sim import control, faults, oauth, scenario
+from steno_sim.cli import app as simulator
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -39,6 +42,7 @@ def cli() -> Iterator[str]:
     yield from _help("steno", typer.main.get_command(make_app()))
     for name in COMMANDS:
         yield from _help(f"steno {name}", load_command(name))
+    yield from _help("steno-sim", typer.main.get_command(simulator))
 
 
 def _help(title: str, command: Any) -> Iterator[str]:  # Any: click is private in typer
@@ -167,12 +171,31 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def simulator_page() -> Iterator[str]:
+    """Yield the page of the simulator: what its modules say of files, faults and control."""
+    yield "# Simulator\n"
+    yield (
+        "`steno-sim` serves both families on one port: the tutorials' OAuth, transcript stream "
+        "and language switch, and the real platform's OAuth, notification channels with their "
+        "limits and topics. Its options are on the page of "
+        "[commands](commands.md#steno-sim); a walk through it is "
+        "[develop against the simulator](../tutorials/develop-against-the-simulator.md). The "
+        f"client is `{oauth.DEFAULT_CLIENT_ID}` with the secret `{oauth.DEFAULT_CLIENT_SECRET}`, "
+        "unless `--client` names others. At the start it prints the ids of its queues, for "
+        "`steno live --source notifications --queue ID`.\n"
+    )
+    for title, module in (("Scenarios", scenario), ("Faults", faults), ("Control", control)):
+        yield f"## {title}\n"
+        yield f"```text\n{inspect.getdoc(module)}\n```\n"
+
+
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "commands.md": cli,
     "settings.md": settings,
     "metrics.md": metrics,
     "log-events.md": events,
     "errors.md": error_pages,
+    "simulator.md": simulator_page,
 }
 
 

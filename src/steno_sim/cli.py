@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from steno_sim.server import Simulator
     from steno_sim.world import World
 
-app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 _EXAMPLE = """A Genesys Cloud simulator for development and tests: OAuth, the transcript stream,
 notification channels, scenarios and faults, without an organisation.
 
 Example, and a gateway that follows it:
 
+\b
     steno-sim --scenario demo --speed 5 --wait-for-sockets 1
-
     OAUTH_CLIENT_ID=steno-demo OAUTH_CLIENT_SECRET=steno-demo-secret \\
         steno live --host ws://127.0.0.1:9080 --grpc 127.0.0.1:50051
 
@@ -37,6 +37,14 @@ While it runs, http://127.0.0.1:9080/_sim/stats tells what was sent, and a POST 
 /_sim/faults makes something go wrong: {"kind": "drop", "code": 1012}.
 It serves until SIGINT or SIGTERM, or until the scenario is over with --exit-at-end.
 """
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"steno-sim {version('steno')}")
+        raise typer.Exit
 
 
 class _Usage(Exception):
@@ -99,6 +107,10 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the counts as one JSON line at the end.")
     ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
 ) -> None:
     """Run the simulator; see the command's own help."""
     try:
@@ -128,6 +140,7 @@ def run(
             for (address, port), name in zip(addresses, ("primary", "backup"), strict=False):
                 tokens = TokenService(clients, expires_in_s=expires_in, jwt_tokens=jwt_tokens)
                 sims.append(await _enter(stack, world, name, address, port, tokens, context))
+            typer.echo(f"steno-sim: queues are {_queues(script)}", err=True)
             for fault in given:
                 world.inject(fault)
             await stack.enter_async_context(world)
@@ -237,6 +250,15 @@ def _scenario(source: str, fragments: int, rate: float | None) -> Scenario:
         rate=found.load.rate if rate is None else rate,
     )
     return msgspec.structs.replace(found, load=spec)
+
+
+def _queues(scenario: Scenario) -> str:
+    """Give the names of the queues with the ids by which notifications are subscribed."""
+    from steno_sim.script import named_id
+
+    calls = scenario.conversations
+    names = dict.fromkeys([scenario.load.queue] if scenario.load else [one.queue for one in calls])
+    return ", ".join(f"{name} {named_id('queue', name)}" for name in names) or "none"
 
 
 def _clients(given: list[str], public_key: Path | None) -> list[Client]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -36,6 +37,17 @@ def test_labels_and_language_are_options() -> None:
         "es-ES",
     )
     assert (code, out) == (0, ["son [PHONE]"])
+
+
+def test_the_gateways_settings_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a text looks like here is what the gateway would send; an option wins."""
+    settings = tmp_path / "steno.toml"
+    settings.write_text('[redaction]\nmask = "label"\n')
+    line, given = "ring 415-555-0142\n", ("--config", str(settings))
+    assert run(line, *given)[1] == ["ring [PHONE]"]
+    assert run(line, *given, "--mask", "redacted")[1] == ["ring [REDACTED]"]
+    monkeypatch.setenv("STENO_REDACTION_MASK", "label")
+    assert run(line)[1] == ["ring [PHONE]"]
 
 
 def test_json_lines_come_back_with_text_redacted_entities_and_all_else() -> None:

@@ -21,6 +21,7 @@ from conformance.certificates import self_signed
 from conformance.sim_peers import Peer, marks_of, peer, until_quiet
 from steno_sim.faults import Fault, load_faults
 from steno_sim.scenario import Load, Scenario
+from steno_sim.script import named_id
 from steno_sim.server import Simulator
 
 
@@ -95,6 +96,16 @@ async def test_it_ends_with_the_scenario_when_told_so() -> None:
     assert code == 0
     assert (stats["fragments"], stats["due"], stats["missed"]) == (15, 15, 15)
     assert len(stats["by_conversation"]) == 3
+
+
+async def test_the_queues_of_a_scenario_are_told_by_id() -> None:
+    """Whoever follows the notifications of a queue needs the id that its name stands for."""
+    async with command("--scenario", "demo", "--wait-for-sockets", "1") as running:
+        assert running.process.stderr is not None
+        line = (await running.process.stderr.readline()).decode()
+        running.process.send_signal(signal.SIGTERM)
+        await running.end()
+    assert f"support {named_id('queue', 'support')}" in line
 
 
 async def test_it_ends_on_request() -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from steno.cli.common import ConfigOption, load_settings
+
 if TYPE_CHECKING:
     from steno.redaction import Redactor
 
@@ -29,11 +31,22 @@ def redact(
         typer.Option("--jsonl", help='One object per line: {"text": …, "language": …}.'),
     ] = False,
     language: Annotated[
-        str, typer.Option("--language", help="Language where a line does not name one (BCP-47).")
-    ] = "en-US",
+        str | None,
+        typer.Option(
+            "--language",
+            help="Language where a line does not name one (BCP-47); else language.initial.",
+            show_default=False,
+        ),
+    ] = None,
     mask: Annotated[
-        MaskStyle, typer.Option("--mask", help="[REDACTED], or a label such as [PHONE].")
-    ] = MaskStyle.REDACTED,
+        MaskStyle | None,
+        typer.Option(
+            "--mask",
+            help="[REDACTED], or a label such as [PHONE]; else redaction.mask.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Remove personal data from text on standard input.
 
@@ -43,15 +56,29 @@ def redact(
     of one conversation keep their order; a line that may still become part of a secret is
     held back until the next line of its speaker shows.
 
-    Exit code 1 when a line could not be redacted: it is left out, and named on stderr.
+    The same settings apply as to a gateway. Exit code 1 when a line could not be redacted: it is
+    left out, and named on stderr.
 
     Example: echo "call 415-555-0142" | steno redact --mask label
     """
     from steno.redaction import Redactor
 
-    redactor = Redactor(mask=mask.value)
+    settings = load_settings(
+        config,
+        overrides={
+            "redaction.mask": None if mask is None else mask.value,
+            "language.initial": language,
+        },
+    )
+    redactor = Redactor(
+        mask=settings.redaction.mask.value,
+        languages=settings.redaction.languages,
+        default_region=settings.redaction.default_region,
+    )
     run = _jsonl if jsonl else _plain
-    failed = run(redactor, language, _lines(sys.stdin.buffer), sys.stdout.buffer, _complain)
+    failed = run(
+        redactor, settings.language.initial, _lines(sys.stdin.buffer), sys.stdout.buffer, _complain
+    )
     if failed:
         raise typer.Exit(1)
 
