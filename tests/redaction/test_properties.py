@@ -57,6 +57,8 @@ def test_no_number_with_a_valid_check_digit_is_left(
         assert not checksums.is_card(run)
     if grouped and separator in (" and ", " x "):
         for number, text in zip(made, said, strict=True):
+            if any(text in other for other in said if other != text):
+                continue  # the beginning of a number that is too long for a card
             assert text not in output or not checksums.is_card(number)
 
 

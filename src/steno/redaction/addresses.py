@@ -90,8 +90,16 @@ _LAST_LABELS = frozenset(
 
 
 _PAGES = _LAST_LABELS | {"www", "http", "https", "slash"}
-_PROVIDERS = frozenset(("gmail", "googlemail", "hotmail", "gmx", "aol", "icloud", "protonmail"))
+PROVIDERS = frozenset(("gmail", "googlemail", "hotmail", "gmx", "aol", "icloud", "protonmail"))
 """Hosts whose last label everybody leaves out."""
+
+ADDRESS_WORDS = frozenset(
+    (
+        *("dot", "underscore", "arroba", "guion", "guión", "arobase", "tiret"),
+        *("klammeraffe", "unterstrich", "bindestrich"),
+    )
+)
+"""Words which suggest an address wherever they are said."""
 
 
 class Beginning(NamedTuple):
@@ -276,7 +284,7 @@ def _domain(tokens: list[Token], index: int, table: Table, *, sure: bool) -> int
             if not known and not _dot_follows(tokens, position, table):
                 break
             pieces, glued = pieces + 1, False
-            if dots or token.text in _PROVIDERS:
+            if dots or token.text in PROVIDERS:
                 last = position
         position += 1
     return last

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
-from steno.redaction import addresses, checksums, ibans, masking, verdicts
-from steno.redaction.context import Context, of_run, of_sentence
+from steno.redaction import addresses, checksums, ibans, marks, masking, verdicts
+from steno.redaction.context import NOTHING, Context, of_run, of_sentence
 from steno.redaction.entities import Entity, Span
+from steno.redaction.meanings import meanings
 from steno.redaction.numbers import Run, find_runs
 from steno.redaction.spoken import Table, Topic
-from steno.redaction.tokens import PLAIN, SIGN, Token, take, tokenise
+from steno.redaction.tokens import PLAIN, SIGN, Scan, Token, scan, take
 from steno.redaction.verdicts import Surroundings
 
 _COMPLETE_DIGITS = 10
 _LINK_WORDS = 3
 _SHORT = 4
 _CURRENCIES = frozenset("$€£¥")
+_HOST_SAID = re.compile(r"\bat\s[\w-]+\s?\.\s?\w", re.IGNORECASE)
 
 
 class Open(NamedTuple):
@@ -46,23 +49,89 @@ class Analysis(NamedTuple):
     about: Context
 
 
-def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) -> Analysis:
+def analyse(
+    text: str, table: Table, regions: tuple[str, ...], hint: Context, *, always: bool = False
+) -> Analysis:
     """Find the spans of normalised ``text``.
 
     Args:
         hint: The topic of earlier sentences.
         regions: Regions whose phone numbers count as such, most likely first.
+        always: Go on where no word can be part of a secret.
     """
-    tokens = tokenise(text)
-    said = {token.text for token in tokens}
+    written: list[Span] = []
+    signs = text.count("@") + text.count("＠")
+    if signs:
+        written = addresses.find_written(text)
+    # A sign that belongs to no address is a "at" said, whose address may reach far.
+    spoken = hint.topic == Topic.EMAIL or len(written) < signs
+    known = meanings(table.code)
+    found = scan(text, known, whole=spoken or hint.topic == Topic.IBAN)
+    tokens, seen = found.tokens, found.seen
     if "[" in text:
         for match in masking.MASKED.finditer(text):
             take(tokens, match.start(), match.end())
-    about = of_sentence(tokens, table)
-    wanted = hint.topic == Topic.EMAIL or not table.email_words.isdisjoint(said)
-    spans = _addresses_and_ibans(text, tokens, said, table, about, hint, wanted=wanted)
+    about = of_sentence(tokens, found.telling, table) if found.telling else NOTHING
+    if not (
+        always
+        or seen & marks.SECRET
+        or signs
+        or Topic.EMAIL in (about.topic, hint.topic)
+        or (seen & marks.AT and seen & marks.DOT and _HOST_SAID.search(text))
+    ):
+        return Analysis([], None, about)
+    spans = written
+    _take_all(tokens, spans)
+    if found.whole:
+        ending = _with_spoken(found, spans, text, table, regions, hint, about)
+    elif seen & marks.NUMBER:
+        if seen & marks.COUNTRY:
+            spans += _take_all(tokens, ibans.find(tokens, table, expected=False))
+        ending = _numbers(found, spans, table, regions, hint) or _announced(tokens, table)
+    else:
+        ending = None
+    return Analysis(masking.tidy(spans, text) if spans else spans, ending, about)
+
+
+def _with_spoken(
+    found: Scan,
+    spans: list[Span],
+    text: str,
+    table: Table,
+    regions: tuple[str, ...],
+    hint: Context,
+    about: Context,
+) -> Open | None:
+    """Add the spans of a text in which an address or IBAN may be said; its unfinished end."""
+    tokens = found.tokens
+    said = {token.text for token in tokens}
+    wanted = hint.topic == Topic.EMAIL or bool(found.seen & marks.EMAIL)
+    if not table.at_signs.isdisjoint(said):
+        spans += _take_all(tokens, addresses.find_spoken(tokens, table, expected=wanted))
+    expected = Topic.IBAN in (about.topic, hint.topic)
+    spans += _take_all(tokens, ibans.find(tokens, table, expected=expected))
+    ending = _numbers(found, spans, table, regions, hint)
+    likely = wanted or not addresses.ADDRESS_WORDS.isdisjoint(said)
+    beginning = None
+    if likely or not table.at_signs.isdisjoint(said):
+        beginning = addresses.beginning(tokens, table, expected=likely, announced=wanted)
+    address = _open_address(tokens, table, about, hint, beginning)
+    if address is None:
+        return ending or _announced(tokens, table)
+    beginning, hold = address
+    if beginning.sure:
+        spans.append(Span(beginning.start, _text_end(tokens), Entity.EMAIL))
+    start = beginning.start if ending is None else min(beginning.start, ending.start)
+    return Open(start, hold or (ending is not None and ending.hold), complete=False)
+
+
+def _numbers(
+    found: Scan, spans: list[Span], table: Table, regions: tuple[str, ...], hint: Context
+) -> Open | None:
+    """Add the spans of numbers to ``spans``; the number which may go on behind the end."""
+    tokens = found.tokens
     ending: Open | None = None
-    for run in find_runs(tokens, table):
+    for run in find_runs(tokens, found.numbers, table):
         surroundings = _surroundings(tokens, run, table, regions, hint)
         now = verdicts.judge(run, surroundings, final=False)
         last = now if now or not run.open else verdicts.judge(run, surroundings, final=True)
@@ -71,59 +140,21 @@ def analyse(text: str, table: Table, regions: tuple[str, ...], hint: Context) ->
             complete = bool(now) and len(run.digits) >= _COMPLETE_DIGITS
             hold = not now and verdicts.may_grow(run, surroundings)
             ending = Open(run.start, hold, complete)
-    likely = wanted or not _ADDRESS_WORDS.isdisjoint(said)
-    beginning = None
-    if likely or not table.at_signs.isdisjoint(said):
-        beginning = addresses.beginning(tokens, table, expected=likely, announced=wanted)
-    address = _open_address(tokens, table, about, hint, beginning)
-    if address is not None:
-        beginning, hold = address
-        if beginning.sure:
-            spans.append(Span(beginning.start, _text_end(tokens), Entity.EMAIL))
-        start = beginning.start if ending is None else min(beginning.start, ending.start)
-        ending = Open(start, hold or (ending is not None and ending.hold), complete=False)
-    elif ending is None:
-        word = _last_word(tokens)
-        if word is not None and word.text in table.multipliers:
-            ending = Open(word.start, hold=False, complete=False)
-    return Analysis(masking.tidy(spans, text), ending, about)
+    return ending
 
 
-def _addresses_and_ibans(
-    text: str,
-    tokens: list[Token],
-    said: set[str],
-    table: Table,
-    about: Context,
-    hint: Context,
-    *,
-    wanted: bool,
-) -> list[Span]:
-    spans: list[Span] = []
-    if "@" in text or "＠" in text:
-        spans += addresses.find_written(text)
-        _take_all(tokens, spans)
-    spoken: list[Span] = []
-    if not table.at_signs.isdisjoint(said):
-        spoken = addresses.find_spoken(tokens, table, expected=wanted)
-        _take_all(tokens, spoken)
-    expected = Topic.IBAN in (about.topic, hint.topic)
-    found = ibans.find(tokens, table, expected=expected)
-    _take_all(tokens, found)
-    return spans + spoken + found
+def _announced(tokens: list[Token], table: Table) -> Open | None:
+    """The end of a text in a word such as "double", which announces a digit."""
+    word = _last_word(tokens)
+    if word is not None and word.text in table.multipliers:
+        return Open(word.start, hold=False, complete=False)
+    return None
 
 
-def _take_all(tokens: list[Token], spans: list[Span]) -> None:
+def _take_all(tokens: list[Token], spans: list[Span]) -> list[Span]:
     for span in spans:
         take(tokens, span.start, span.end)
-
-
-_ADDRESS_WORDS = frozenset(
-    (
-        *("dot", "underscore", "arroba", "guion", "guión", "arobase", "tiret"),
-        *("klammeraffe", "unterstrich", "bindestrich"),
-    )
-)
+    return spans
 
 
 def _open_address(
@@ -151,7 +182,10 @@ def _surroundings(
 ) -> Surroundings:
     before = _neighbour(tokens, run.first, -1)
     after = _neighbour(tokens, run.last, 1)
-    ending = any(token.text in table.ending for token in tokens[max(0, run.first - 5) : run.first])
+    ending = False
+    for token in tokens[max(0, run.first - 5) : run.first]:
+        if token.marks & marks.ENDING:
+            ending = True
     return Surroundings(
         code=table.code,
         regions=regions,

@@ -6,8 +6,10 @@ number, because they are frequent words ("in order to") and a miss costs a secre
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from steno.redaction.marks import TELLING
 from steno.redaction.spoken import Table, Topic
 from steno.redaction.tokens import PLAIN, TAKEN, Token
 
@@ -102,19 +104,20 @@ def of_run(tokens: list[Token], first: int, last: int, table: Table, hint: Conte
     if before.topic == Topic.KEEP and distance <= (_KEEP_BEFORE if before.strong else _KEEP_ALONE):
         return before
     if after.suspicious and after.topic == Topic.CALL:
-        after = Context()
+        after = NOTHING
     if after.topic != Topic.NONE and (after.suspicious or after.strong):
         return after
     return hint._replace(hinted=True)
 
 
-def of_sentence(tokens: list[Token], table: Table) -> Context:
-    """What a sentence is about; a suspicious topic outweighs one that keeps numbers."""
-    found = Context()
-    telling = table.telling
-    for index, token in enumerate(tokens):
-        if token.text not in telling and token.text[-6:] != "nummer":
-            continue
+def of_sentence(tokens: list[Token], telling: Iterable[int], table: Table) -> Context:
+    """What a sentence is about; a suspicious topic outweighs one that keeps numbers.
+
+    Args:
+        telling: Indices of the tokens marked so.
+    """
+    found = NOTHING
+    for index in telling:
         context = topic_at(tokens, index, table)
         if context.topic == Topic.NONE:
             continue
@@ -133,12 +136,12 @@ def _look(
             break
         if token.kind == PLAIN and len(token.text) > 1:
             words += 1
-        if token.text not in table.telling and token.text[-6:] != "nummer":
+        if not token.marks & TELLING:
             continue
         context = topic_at(tokens, index, table)
         if context.topic != Topic.NONE:
             return context, words
-    return Context(), words
+    return NOTHING, words
 
 
 def _word(tokens: list[Token], index: int) -> str:

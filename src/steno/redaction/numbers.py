@@ -6,6 +6,7 @@ nothing about secrecy; ``verdicts`` judges it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from steno.redaction import cardinals
@@ -83,25 +84,20 @@ class Run:
         return self.elements[-1].last
 
 
-def find_runs(tokens: list[Token], table: Table) -> list[Run]:
-    """Every run of ``tokens``, in order."""
+def find_runs(tokens: list[Token], numbers: Iterable[int], table: Table) -> list[Run]:
+    """Every run of ``tokens``, in order; ``numbers`` are the indices where one may begin."""
     runs: list[Run] = []
-    index = 0
-    numbers, multipliers = table.numbers, table.multipliers
-    count = len(tokens)
-    while index < count:
-        token = tokens[index]
-        if token.kind != NUMERIC and token.text not in numbers and token.text not in multipliers:
-            index += 1
+    behind = 0
+    for index in numbers:
+        if index < behind:
             continue
         element = _element(tokens, index, table)
         if element is None:
-            index += 1
             continue
         run = _grow(tokens, element, table)
         _extent(tokens, run)
         runs.append(run)
-        index = run.last + 1
+        behind = run.last + 1
     return runs
 
 

@@ -19,28 +19,34 @@ _ADDRESS = r"[@＠]|\bat\s+[\w-]+\s?\.\s?\w"
 _IBAN = r"\b[a-z]{2}\d{2}[a-z0-9]{4}"
 
 
+# Parts of number words said as one, found anywhere: listing all of them would be thousands.
+_COMPOUNDS = ("hundert", "zig", "ßig", "ssig", "veinti", "cientos", "cientas", "quinient")
+_SPOKEN_AT = frozenset(
+    (
+        *("dot", "arroba", "arobase", "arobas", "arrobase", "klammeraffe", "ät", "underscore"),
+        *("gmail", "googlemail", "hotmail", "gmx", "aol", "icloud", "protonmail"),
+    )
+)
+
+
 @cache
 def secrets(code: str) -> re2._Regexp:
     """What can itself be (part of) a secret in the lexicon ``code``."""
-    table = lexicon(code)
-    simple = {
+    return _compile(_simple(code) | _SPOKEN_AT | TABLES[code].dots, _COMPOUNDS)
+
+
+def secret_words(code: str) -> frozenset[str]:
+    """The words ``secrets`` finds, each by itself."""
+    compound = {word for word in lexicon(code).numbers if any(part in word for part in _COMPOUNDS)}
+    return _simple(code) | _SPOKEN_AT | TABLES[code].dots | compound
+
+
+def _simple(code: str) -> frozenset[str]:
+    return frozenset(
         word
-        for word, number in table.numbers.items()
+        for word, number in lexicon(code).numbers.items()
         if number.form < Form.WHOLE and word not in _passing(code)
-    }
-    compound = ("hundert", "zig", "ßig", "ssig", "veinti", "cientos", "cientas", "quinient")
-    spoken_at = {
-        "dot",
-        "arroba",
-        "arobase",
-        "arobas",
-        "arrobase",
-        "klammeraffe",
-        "ät",
-        "underscore",
-        *("gmail", "googlemail", "hotmail", "gmx", "aol", "icloud", "protonmail"),
-    }
-    return _compile(simple | spoken_at | set(TABLES[code].dots), compound)
+    )
 
 
 @cache

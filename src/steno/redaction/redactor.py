@@ -11,11 +11,12 @@ from steno.core.transcript import RawText, RedactedText
 from steno.errors import ConfigError, RedactionError
 from steno.redaction import checksums, masking, prefilter
 from steno.redaction.analysis import Analysis, analyse, regions_for
-from steno.redaction.context import NOTHING, Context, of_sentence
+from steno.redaction.context import NOTHING, Context
 from steno.redaction.entities import Recogniser, Span
 from steno.redaction.masking import Mask
-from steno.redaction.spoken import TABLES, Topic, lexicon
-from steno.redaction.tokens import normalise, tokenise
+from steno.redaction.meanings import meanings
+from steno.redaction.spoken import TABLES, lexicon
+from steno.redaction.tokens import normalise
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
 _MAX_PASSES = 4
@@ -63,7 +64,7 @@ class Redactor:
         self._secrets = {code: prefilter.secrets(code).search for code in TABLES}
         self._notable = {code: prefilter.notable(code).search for code in TABLES}
         for language in languages:
-            lexicon(language)
+            meanings(lexicon(language).code)
 
     def redact(self, text: RawText, *, language: str) -> Redacted:
         """``text`` without its personal data, blanks normalised.
@@ -109,10 +110,6 @@ class Redactor:
         table = lexicon(language)
         if self._recognisers:
             return self._with_custom(text, language, hint)
-        if hint.topic != Topic.EMAIL and self._secrets[table.code](text.encode()) is None:
-            about = of_sentence(tokenise(text), table)
-            if about.topic != Topic.EMAIL:
-                return Analysis([], None, about)
         return analyse(text, table, self._regions[table.code], hint)
 
     def _may_hold_secret(self, text: str, language: str) -> bool:
@@ -124,7 +121,7 @@ class Redactor:
 
     def _with_custom(self, text: str, language: str, hint: Context) -> Analysis:
         table = lexicon(language)
-        found = analyse(text, table, self._regions[table.code], hint)
+        found = analyse(text, table, self._regions[table.code], hint, always=True)
         own: list[Span] = []
         for recogniser in self._recognisers:
             for span in recogniser.find(text, language=language.lower()):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import bisect
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
+
+from steno.redaction import marks
 
 # A word keeps its apostrophe part ("o'clock", "it's") and "e-mail" its hyphen; letters and
 # digits glued together ("c7f12", "5th") are one token, which is no number.
@@ -23,13 +27,25 @@ _DATE = (
     r"(?![-/.]?\d)"
 )
 _CURRENCIES = "$€£¥"
+_AFTER_WORDS = frozenset(".,?!;:")
+_LEAST_IBAN = 4
 _QUANTITY = re.compile(f"{_AMOUNT}|{_TIME}|{_DATE}")
 
 PLAIN, NUMERIC, MIXED, SIGN, TAKEN = range(5)
 
 
+_GAP = "…\0…"
+"""Stands for the words left out: no word of any table, and nothing an address may hold."""
+
+# How many blank-separated words around a mark the rules can see, at most. A number's topic is
+# looked for ten tokens before it and six behind, and a topic's own neighbours three around;
+# between two numbers of a run stand up to ten fillers and signs.
+_NUMBER_SEES = (13, 12)
+_TOPIC_SEES = (3, 3)
+
+
 class Token(msgspec.Struct, gc=False):
-    """One token: characters ``start`` to ``end``, lower-case ``text``, and its kind.
+    """One token: characters ``start`` to ``end``, lower-case ``text``, its kind and marks.
 
     ``TAKEN`` marks what is certainly no part of a secret number (an amount of money, a date,
     a time) or belongs to a span found already.
@@ -39,45 +55,175 @@ class Token(msgspec.Struct, gc=False):
     end: int
     text: str
     kind: int
+    marks: int = 0
+
+
+class Scan(NamedTuple):
+    """The tokens of a text, those out of sight of all rules left out.
+
+    Attributes:
+        seen: The marks of all words, left out or not.
+        numbers, telling: Indices of the tokens marked ``NUMBER`` and ``TELLING``.
+        whole: Nothing has been left out, because an address or IBAN may reach far.
+    """
+
+    tokens: list[Token]
+    seen: int
+    numbers: list[int]
+    telling: list[int]
+    whole: bool
+
+
+_Piece = tuple[str, int, int]  # text, kind, marks
 
 
 def normalise(text: str) -> str:
     """``text`` with single blanks, composed accents and without invisible characters."""
     if not text.isascii():
         text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+    elif text.isprintable() and "  " not in text and text[:1] != " " and text[-1:] != " ":
+        return text  # most texts are as they should be; asking is cheaper than splitting
     return " ".join(text.split())
 
 
-def tokenise(text: str) -> list[Token]:
-    """The tokens of normalised ``text``, amounts, times and dates marked as taken."""
+def scan(text: str, meanings: Mapping[str, int], *, whole: bool) -> Scan:
+    """The tokens of normalised ``text``, amounts, times and dates marked as taken.
+
+    Tokens cost more than everything else, so those too far from any number or topic to
+    matter become one token (the *gap*) which stands for an unknown word.
+
+    Args:
+        meanings: The marks of the words, from ``marks``.
+        whole: Leave nothing out. So it is anyway where an address or IBAN is spoken of.
+    """
     lower = text.lower()
     if len(lower) != len(text):
         # A letter that grows in lower case would shift every place behind it.
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-    tokens: list[Token] = []
-    numeric = False
-    for match in _TOKEN.finditer(lower):
-        word = match.group()
-        if word.isalpha():
-            kind = PLAIN
-        elif word.isdecimal():
-            kind = NUMERIC
-            numeric = True
-        elif word[0].isalnum():
-            kind = MIXED if any(c.isdigit() for c in word) else PLAIN
-            word = word.replace("’", "'")
+    chunks = lower.split(" ")
+    get = meanings.get
+    bits = [get(chunk, 0) if chunk.isalpha() else marks.ODD for chunk in chunks]
+    if "nummer" in lower:
+        bits = [bit or _meaning(chunk, meanings) for bit, chunk in zip(bits, chunks, strict=True)]
+    odd: dict[int, list[_Piece]] = {}
+    seen = 0
+    stretches: list[tuple[int, int]] = []
+    first = stop = 0
+    for index, bit in enumerate(bits):
+        if not bit:
+            continue
+        if bit == marks.ODD:
+            odd[index] = pieces = _pieces(chunks[index], meanings)
+            for piece in pieces:
+                bit |= piece[2]
+        seen |= bit
+        if bit & marks.NUMBER:
+            before, after = _NUMBER_SEES
+        elif bit & marks.TELLING:
+            before, after = _TOPIC_SEES
         else:
-            kind = SIGN
-        start, end = match.span()
-        tokens.append(Token(start, end, word, kind))
-    if numeric:
-        _take_quantities(text, tokens)
-    return tokens
+            continue
+        if index - before > stop:
+            if stop:
+                stretches.append((first, stop))
+            first = index - before
+        stop = max(stop, index + after + 1)
+    whole = whole or bool(seen & marks.FAR or (seen & marks.AT and seen & marks.DOT))
+    if whole:
+        stretches = [(0, len(chunks))]
+    elif stop:
+        stretches.append((first, min(stop, len(chunks))))
+    found = Scan([], seen, [], [], whole)
+    _build(found, text, chunks, bits, odd, stretches)
+    return found
 
 
-def _take_quantities(text: str, tokens: list[Token]) -> None:
+def _build(
+    found: Scan,
+    text: str,
+    chunks: list[str],
+    bits: list[int],
+    odd: dict[int, list[_Piece]],
+    stretches: list[tuple[int, int]],
+) -> None:
+    """Add the tokens of the ``stretches`` (chunk indices from and to), gaps between them."""
+    tokens, numbers, telling = found.tokens, found.numbers, found.telling
+    wanted = marks.NUMBER | marks.TELLING
+    done = at = 0
+    for first, stop in stretches:
+        if first > done:
+            size = sum(map(len, chunks[done:first])) + first - done
+            tokens.append(Token(at, at + size - 1, _GAP, PLAIN))
+            at += size
+        for index in range(first, stop):
+            chunk, bit = chunks[index], bits[index]
+            if bit != marks.ODD:
+                if bit & wanted:
+                    if bit & marks.NUMBER:
+                        numbers.append(len(tokens))
+                    if bit & marks.TELLING:
+                        telling.append(len(tokens))
+                end = at + len(chunk)
+                tokens.append(Token(at, end, chunk, PLAIN, bit))
+                at = end + 1
+                continue
+            for word, kind, bit in odd[index]:
+                if bit & wanted:
+                    if bit & marks.NUMBER:
+                        numbers.append(len(tokens))
+                    if bit & marks.TELLING:
+                        telling.append(len(tokens))
+                end = at + len(word)
+                tokens.append(Token(at, end, word, kind, bit))
+                at = end
+            at += 1
+        done = stop
+    if done < len(chunks):
+        tokens.append(Token(at, len(text), _GAP, PLAIN))
+    if numbers:
+        _take_quantities(text, tokens, numbers)
+
+
+def _pieces(chunk: str, meanings: Mapping[str, int]) -> list[_Piece]:
+    """The tokens of a word which has signs or digits in it."""
+    if chunk.isalnum():
+        return [_piece(chunk, meanings)]
+    head = chunk[:-1]
+    if head.isalpha() and chunk[-1] in _AFTER_WORDS:
+        return [(head, PLAIN, _meaning(head, meanings)), (chunk[-1], SIGN, 0)]
+    pieces = [_piece(word, meanings) for word in _TOKEN.findall(chunk)]
+    if "." in chunk[1:-1]:
+        pieces[0] = (*pieces[0][:2], pieces[0][2] | marks.DOT)
+    return pieces
+
+
+def _piece(word: str, meanings: Mapping[str, int]) -> _Piece:
+    if word.isalpha():
+        return word, PLAIN, _meaning(word, meanings)
+    if word.isdecimal():
+        return word, NUMERIC, marks.NUMBER | marks.SECRET
+    if not word[0].isalnum():
+        return word, SIGN, 0
+    word = word.replace("’", "'")
+    if not any(map(str.isdigit, word)):
+        return word, PLAIN, _meaning(word, meanings)
+    if word[0].isdigit():
+        # The check digits of an IBAN, and what follows them in one piece, behind a country.
+        return word, MIXED, marks.NUMBER | marks.SECRET
+    if word[:2].isalpha() and word[2:4].isdigit() and len(word) >= _LEAST_IBAN:
+        return word, MIXED, marks.IBAN | (marks.SECRET if len(word) >= 2 * _LEAST_IBAN else 0)
+    return word, MIXED, 0
+
+
+def _meaning(word: str, meanings: Mapping[str, int]) -> int:
+    """The marks of a word; German makes a new one of any word and "nummer"."""
+    return meanings.get(word, 0) | (marks.TELLING if word[-6:] == "nummer" else 0)
+
+
+def _take_quantities(text: str, tokens: list[Token], numbers: list[int]) -> None:
     """Mark amounts, times and dates, tried where a number begins: a search costs far more."""
-    for token in tokens:
+    for index in numbers:
+        token = tokens[index]
         if token.kind != NUMERIC:
             continue
         at = token.start

@@ -1,0 +1,40 @@
+"""The marks of every word of a language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import MappingProxyType
+
+from steno.redaction import addresses, checksums, marks, prefilter
+from steno.redaction.spoken import Topic, lexicon
+
+_COUNTRY_LETTERS = frozenset(code[0] for code in checksums.IBAN_LENGTHS)
+
+
+@cache
+def meanings(code: str) -> Mapping[str, int]:
+    """The bits of every word in the lexicon ``code`` that has any."""
+    table = lexicon(code)
+    found: dict[str, int] = {}
+
+    def mark(words: Iterable[str], bits: int) -> None:
+        for word in words:
+            found[word] = found.get(word, 0) | bits
+
+    mark([*table.numbers, *table.multipliers], marks.NUMBER)
+    mark(table.telling, marks.TELLING)
+    mark(prefilter.secret_words(code), marks.SECRET)
+    mark(table.ending, marks.ENDING)
+    mark([word for word in _countries() if word not in table.stops], marks.COUNTRY)
+    mark(table.dots | addresses.PROVIDERS, marks.DOT)
+    mark(table.email_words, marks.EMAIL)
+    mark((table.at_signs - {"at", "@", "＠"}) | addresses.ADDRESS_WORDS, marks.ADDRESS)
+    mark(["at"], marks.AT)
+    mark([word for word, topic in table.topics.items() if topic == Topic.IBAN], marks.IBAN)
+    return MappingProxyType(found)
+
+
+def _countries() -> list[str]:
+    """Country codes, and single letters which may be the first of a spelled one."""
+    return [word.lower() for word in (*checksums.IBAN_LENGTHS, *_COUNTRY_LETTERS)]
