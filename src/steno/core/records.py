@@ -73,9 +73,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         id: UUIDv7, text form.
-        seq: Position in the conversation, from 1, without holes at commit.
-        prev_seq: ``seq`` of the record before it in the conversation; 0 for the first. A
-            consumer that carries only some kinds detects a hole by comparing it.
+        seq: Position in the conversation, from 1, without holes at commit over all kinds.
+        prev_seq: ``seq`` of the record before it in the conversation, whatever its kind; 0 for
+            the first. A consumer that carries every kind detects a hole by comparing it.
         received_s: As in the draft while the record is in memory; 0 when read back.
     """
 
