@@ -219,7 +219,7 @@ class SpokenScript:
 
     def _rng(self, *name: object) -> random.Random:
         # Not for secrets: the point is that it repeats.
-        return random.Random("/".join(map(str, (self._seed, *name))))  # noqa: S311
+        return random.Random("/".join(map(str, (self._seed, *name))))  # noqa: S311  # no secret is made of it
 
     def _layout(self, number: int) -> _Layout:
         if number not in self._laid:

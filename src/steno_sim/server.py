@@ -105,7 +105,7 @@ class Simulator:
     @property
     def host(self) -> str:
         """``address:port`` as a client writes it."""
-        address = "127.0.0.1" if self.listen in ("", "0.0.0.0") else self.listen  # noqa: S104
+        address = "127.0.0.1" if self.listen in ("", "0.0.0.0") else self.listen  # noqa: S104  # it is not bound, it is replaced
         return f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
 
     @property

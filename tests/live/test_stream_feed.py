@@ -392,7 +392,7 @@ async def test_both_regions_down_and_back() -> None:
 async def test_a_refused_token_is_replaced_at_once() -> None:
     """401 at the upgrade: another token, one more try, no gap and no wait."""
     tokens = Tokens("expired", "fresh")
-    refuse: Callable[[str], Answer | None] = lambda token: (  # noqa: E731
+    refuse: Callable[[str], Answer | None] = lambda token: (  # noqa: E731  # short, and typed
         (401, {}) if token == "expired" else None
     )
     async with StreamServer(refuse=refuse) as server, running([server], tokens=tokens) as run:

@@ -204,11 +204,11 @@ class Connection:
                 continue
             if type(event) is Quarantined:
                 self._report(event, now)
-            elif only is not None and event.conversation not in only:  # type: ignore[union-attr]
+            elif only is not None and event.conversation not in only:  # type: ignore[union-attr]  # a Fragment
                 self._shared.ignored(1)
                 continue
             # When the feed is closing, what has been read is handed over at any rate.
-            if not accept(event) and not closing():  # type: ignore[arg-type]
+            if not accept(event) and not closing():  # type: ignore[arg-type]  # as above
                 self._backlog.extend(messages[index + 1 :])
                 self._pause()
                 return

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import grpc
 import msgspec
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # no types
 
 from steno._proto import steno_v1_pb2, transcript_v1_pb2
 from steno.adapters.consumer.lines import INDEX_SIZE, Line, LinesFile, LineStore

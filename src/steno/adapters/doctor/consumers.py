@@ -43,7 +43,7 @@ async def check_grpc(peer: GrpcPeer, *, limit_s: float = LIMIT_S) -> Finding:
     """Ask the standard health service; a consumer without one is fine when it answers at all."""
     import grpc
     import grpc.aio
-    from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+    from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # no types
 
     check = f"consumer {peer.name} at {peer.address}"
     try:

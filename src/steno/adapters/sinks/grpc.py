@@ -466,7 +466,7 @@ async def _health(
     channel: grpc.aio.Channel, metadata: Iterable[tuple[str, str]], limit_s: float
 ) -> bool | None:
     # Imported here: only ``doctor`` asks. The package has neither stubs nor a py.typed mark.
-    from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+    from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]  # no types
 
     check = channel.unary_unary(
         HEALTH,

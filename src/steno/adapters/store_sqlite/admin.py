@@ -66,11 +66,11 @@ def redrive(
     try:
         with transaction(db):
             db.execute(
-                "INSERT OR REPLACE INTO pending(destination, position)"  # noqa: S608
+                "INSERT OR REPLACE INTO pending(destination, position)"
                 f" SELECT destination, position FROM dead WHERE {where}",
                 values,
             )
-            return changed(db, f"DELETE FROM dead WHERE {where}", values)  # noqa: S608
+            return changed(db, f"DELETE FROM dead WHERE {where}", values)
     except apsw.Error as exc:
         raise mapped(exc) from exc
 
@@ -99,11 +99,11 @@ def purge_dead(
             # The bit goes too: without a row in ``dead`` it would say "acknowledged".
             rows = fetch(
                 db,
-                f"SELECT destination, position FROM dead WHERE {where}",  # noqa: S608
+                f"SELECT destination, position FROM dead WHERE {where}",
                 values,
             )
             db.executemany("UPDATE records SET wanted = wanted & ~(1 << ?) WHERE position=?", rows)
-            return changed(db, f"DELETE FROM dead WHERE {where}", values)  # noqa: S608
+            return changed(db, f"DELETE FROM dead WHERE {where}", values)
     except apsw.Error as exc:
         raise mapped(exc) from exc
 
@@ -121,7 +121,7 @@ def forget_destination(db: apsw.Connection, destination: str) -> int:
         with transaction(db):
             for table in ("pending", "dead"):
                 db.execute(
-                    "UPDATE records SET wanted = wanted & ~(1 << ?1) WHERE position IN"  # noqa: S608
+                    "UPDATE records SET wanted = wanted & ~(1 << ?1) WHERE position IN"
                     f" (SELECT position FROM {table} WHERE destination=?1)",
                     (number,),
                 )
@@ -226,8 +226,8 @@ def _erase_rows(db: apsw.Connection, conversation: str, at_us: int) -> Erased:
             (number,),
         )
     }
-    undelivered = changed(db, f"DELETE FROM pending WHERE {mine}", (number,))  # noqa: S608
-    dead = changed(db, f"DELETE FROM dead WHERE {mine}", (number,))  # noqa: S608
+    undelivered = changed(db, f"DELETE FROM pending WHERE {mine}", (number,))
+    dead = changed(db, f"DELETE FROM dead WHERE {mine}", (number,))
     records = changed(db, "DELETE FROM records WHERE conversation=?", (number,))
     db.execute("DELETE FROM conversations WHERE id=?", (number,))
     return Erased(conversation, records, undelivered, dead, windows, delivered, False)

@@ -256,7 +256,7 @@ class OutboxReader:
         except ValueError:
             raise ObjectMissing("this is not the beginning of a record id") from None
         rows = self._all(
-            f"SELECT {SELECTED} FROM records r JOIN conversations c ON c.id = r.conversation"  # noqa: S608
+            f"SELECT {SELECTED} FROM records r JOIN conversations c ON c.id = r.conversation"
             " WHERE r.position BETWEEN ? AND ? LIMIT 2",
             (lowest, highest),
         )
@@ -289,7 +289,7 @@ class OutboxReader:
             StorageError: Reading failed.
         """
         rows = self._all(
-            f"SELECT {SELECTED} FROM records r JOIN conversations c ON c.id = r.conversation"  # noqa: S608
+            f"SELECT {SELECTED} FROM records r JOIN conversations c ON c.id = r.conversation"
             " WHERE r.position > ?1 AND (?2 IS NULL OR c.name = ?2) AND (?3 IS NULL OR r.kind = ?3)"
             " ORDER BY r.position LIMIT ?4",
             (after, conversation, kind and str(kind), limit),
@@ -307,7 +307,7 @@ class OutboxReader:
 
 
 _PAGE = (
-    f"SELECT p.attempts, p.next_at_us, {SELECTED} FROM pending p"  # noqa: S608
+    f"SELECT p.attempts, p.next_at_us, {SELECTED} FROM pending p"
     " JOIN records r ON r.position = p.position JOIN conversations c ON c.id = r.conversation"
     " WHERE p.destination = (SELECT id FROM destinations WHERE name=?)"
 )

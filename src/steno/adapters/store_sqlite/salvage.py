@@ -224,8 +224,8 @@ def _copied(old: apsw.Connection, new: apsw.Connection, damaged: Path) -> Salvag
     # A mark without its record: the record is lost, or the mark is not what was written, and
     # then some other record would be taken for acknowledged.
     stray = "position NOT IN (SELECT position FROM records)"
-    marks_whole = changed(new, f"DELETE FROM pending WHERE {stray}") == 0 and marks_whole  # noqa: S608
-    new.execute(f"DELETE FROM dead WHERE {stray}")  # noqa: S608
+    marks_whole = changed(new, f"DELETE FROM pending WHERE {stray}") == 0 and marks_whole
+    new.execute(f"DELETE FROM dead WHERE {stray}")
     if not marks_whole:
         # What was acknowledged is not known: deliver again, the key lets consumers drop repeats.
         new.execute(
@@ -288,7 +288,7 @@ def _copy_table(old: apsw.Connection, new: apsw.Connection, table: str, columns:
         try:
             for row in fetch(
                 old,
-                f"SELECT {columns} FROM {table} ORDER BY {first}{order}{second}",  # noqa: S608
+                f"SELECT {columns} FROM {table} ORDER BY {first}{order}{second}",
             ):
                 try:
                     new.execute(
@@ -315,8 +315,7 @@ def _copy_records(old: apsw.Connection, new: apsw.Connection) -> int:
         try:
             (row,) = fetch(
                 old,
-                f"SELECT {columns}, {selected} FROM records r NOT INDEXED"  # noqa: S608
-                " WHERE r.position = ?",
+                f"SELECT {columns}, {selected} FROM records r NOT INDEXED WHERE r.position = ?",
                 (position,),
             )
             name = names[row[name_at]]
@@ -337,7 +336,7 @@ def _positions(old: apsw.Connection) -> Iterator[int]:
         try:
             # No index is used: it may be what is damaged.
             for (position,) in old.execute(
-                f"SELECT position FROM records NOT INDEXED ORDER BY position {order}"  # noqa: S608
+                f"SELECT position FROM records NOT INDEXED ORDER BY position {order}"
             ):
                 if isinstance(position, int):
                     yield position
@@ -351,7 +350,7 @@ def _conversation_names(old: apsw.Connection) -> Iterator[tuple[int, str]]:
     for order in ("ASC", "DESC"):
         try:
             for number, name in old.execute(
-                f"SELECT id, name FROM conversations NOT INDEXED ORDER BY id {order}"  # noqa: S608
+                f"SELECT id, name FROM conversations NOT INDEXED ORDER BY id {order}"
             ):
                 if isinstance(number, int) and isinstance(name, str):
                     yield number, name

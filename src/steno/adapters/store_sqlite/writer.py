@@ -41,7 +41,7 @@ _PIECES = (256, 64, 32, *range(16, 0, -1))
 """Rows a statement may carry. Few sizes, so that every statement stays prepared; every small
 one, as a commit among slowly flowing ones holds a handful of records."""
 
-_INSERT_RECORDS = "INSERT OR IGNORE INTO records(" + COLUMNS + ") VALUES "  # noqa: S608
+_INSERT_RECORDS = "INSERT OR IGNORE INTO records(" + COLUMNS + ") VALUES "
 
 _KNOWN_CONVERSATIONS = 20_000
 _ALIVE_EVERY_US = 1_000_000
@@ -83,7 +83,7 @@ class Writer:
         self._db = connection
         self._now_us = now_us
         # Seeded from the system, then cheap: the tail need only be unlikely to repeat.
-        self._tail = random.Random(draw(256)).getrandbits  # noqa: S311
+        self._tail = random.Random(draw(256)).getrandbits  # noqa: S311  # no secret is made of it
         self._crash = crash
         self._conversations: dict[str, _Conversation] = {}
         self._destination_ids: dict[str, int] = {}
@@ -377,7 +377,7 @@ class Writer:
                 others.append((destination, position, settlement))
         for destination, positions in acked.items():
             self._listed(
-                f"DELETE FROM pending WHERE destination={int(destination)} AND position IN (",  # noqa: S608
+                f"DELETE FROM pending WHERE destination={int(destination)} AND position IN (",
                 positions,
             )
         for destination, position, settlement in others:
