@@ -285,8 +285,8 @@ class Pipeline:
     def take(self, now: float) -> tuple[list[Draft], dict[str, bytes | None]]:
         """Return the drafts and the snapshots (not yet sealed) that are due.
 
-        A conversation that gave something out is snapshot with it; one whose windows only grew,
-        once that is ``journal_s`` old.
+        A snapshot on disk is replaced in the commit that makes it wrong; a first one is made
+        once the change is ``journal_s`` old.
         """
         drafts, self.drafts = self.drafts, []
         windows: dict[str, bytes | None] = {}
@@ -296,10 +296,16 @@ class Pipeline:
             state = self._conversations.get(name)
             if state is None:
                 continue
-            if not state.finished and state.changed_s > old:
-                later.add(name)
+            finished, state.finished = state.finished, False
+            young = state.changed_s > old
+            if young and not (finished and state.journalled):
+                # Nothing on disk is wrong: what is open may still close within its time.
+                if not finished:
+                    later.add(name)
+                elif state.carry.remembers(now) or state.assembler.unfinished(now):
+                    state.changed_s = now
+                    later.add(name)
                 continue
-            state.finished = False
             carried = state.carry.remembers(now)
             if carried or state.assembler.unfinished(now):
                 windows[name] = self._snapshot.encode(
