@@ -33,6 +33,7 @@ from steno.adapters.platform_http import (
     NoModelSwitch,
     NotificationsApi,
     PlatformHttp,
+    RegionalSwitcher,
     map_aiohttp_error,
     trusted_tls,
 )
@@ -389,6 +390,20 @@ async def test_failed_switch_is_left_to_the_caller(status: int, error: type[Sten
         assert len(server.seen) == 1
     if status == 403:
         assert "conversation:transcript:write" in str(caught.value)
+
+
+async def test_switch_goes_to_the_backup_region_while_the_primary_is_down() -> None:
+    """A region that cannot serve is passed over; one that limits our rate is not evaded."""
+    async with (
+        platform(says(503), says(429)) as (http, first),
+        platform(says(204)) as (other, second),
+    ):
+        both = RegionalSwitcher([HttpModelSwitcher(http), HttpModelSwitcher(other)])
+        assert await both.switch("c", "es-ES")
+        assert (len(first.seen), len(second.seen)) == (1, 1)
+        with pytest.raises(RateLimited):
+            await both.switch("c", "es-ES")
+        assert len(second.seen) == 1
 
 
 async def test_switch_of_what_is_no_id_is_our_bug() -> None:

@@ -27,12 +27,13 @@ from steno.errors import (
     ConfigError,
     ConnectFailed,
     LocalProtocolError,
+    RateLimited,
     RemoteProtocolError,
     StenoError,
     TimedOut,
     TransportError,
 )
-from steno.ports import Telemetry, TokenSource
+from steno.ports import ModelSwitcher, Telemetry, TokenSource
 from steno.wire.http import (
     KEPT_HEADERS,
     MAX_ANSWER_BYTES,
@@ -394,6 +395,29 @@ class HttpModelSwitcher:
                 "the model switch was answered neither 200 nor 204", status=answer.status
             )
         return True
+
+
+class RegionalSwitcher:
+    """Switches at the first region that answers: the primary, or the backup while it is down."""
+
+    def __init__(self, regions: Sequence[ModelSwitcher]) -> None:
+        self._regions = tuple(regions)
+
+    async def switch(self, conversation: str, language: str) -> bool:
+        """Switch the model; see ``ports.ModelSwitcher``.
+
+        Raises:
+            TransportError: No region could be reached.
+            AuthError: As ``HttpModelSwitcher.switch``.
+        """
+        for region in self._regions[:-1]:
+            try:
+                return await region.switch(conversation, language)
+            except RateLimited:
+                raise  # it answered: the other region is no way around its limits
+            except TransportError:
+                continue
+        return await self._regions[-1].switch(conversation, language)
 
 
 class NoModelSwitch:

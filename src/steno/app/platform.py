@@ -8,7 +8,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from steno.adapters.platform_http import HttpClient, HttpModelSwitcher, NoModelSwitch, PlatformHttp
+from steno.adapters.platform_http import (
+    HttpClient,
+    HttpModelSwitcher,
+    NoModelSwitch,
+    PlatformHttp,
+    RegionalSwitcher,
+)
 from steno.adapters.secrets import proof_of
 from steno.adapters.sockets.client import Dialer
 from steno.adapters.tokens import FallbackTokens, TokenManager, TokenTiming, shared_cache
@@ -108,7 +114,7 @@ async def open_platform(
         primary,
         backup,
         tuple(managers),
-        _switcher(config, primary),
+        _switcher(config, primary, backup),
         _feeds(config, primary, backup, telemetry),
     )
 
@@ -162,12 +168,13 @@ def features_of(config: Config) -> tuple[Feature, ...]:
     return (Feature.LIVE, Feature.LIVE_SWITCH) if config.language.switch else (Feature.LIVE,)
 
 
-def _switcher(config: Config, primary: Region) -> ModelSwitcher | None:
+def _switcher(config: Config, primary: Region, backup: Region | None) -> ModelSwitcher | None:
     if not config.language.switch:
         return None
     if config.platform.family is Family.GENESYS_CLOUD:
         return NoModelSwitch()
-    return HttpModelSwitcher(primary.http)
+    regions = [primary] if backup is None else [primary, backup]
+    return RegionalSwitcher([HttpModelSwitcher(region.http) for region in regions])
 
 
 def timing() -> Timing:
