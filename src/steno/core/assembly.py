@@ -14,6 +14,10 @@ repeat changes nothing, new words give the sentence again under the same key wit
 revision, and a partial that goes on growing after the timer adds only its new words.
 
 Where the source names its utterances, a fragment replaces the one before it of that name.
+
+After an interruption of the source the end of an utterance may never come. Where partials grow,
+a fragment that does not go on with the open utterance is then the next one; where they do not,
+nothing tells the two apart, and the words stay together.
 """
 
 from __future__ import annotations
@@ -307,10 +311,11 @@ class _Utterance:
 
 
 class _Lane:
-    __slots__ = ("last_id", "newest_us", "open", "recent", "waiting")
+    __slots__ = ("interrupted", "last_id", "newest_us", "open", "recent", "waiting")
 
     def __init__(self) -> None:
         self.newest_us = -1
+        self.interrupted = False  # what was open may have ended while nobody listened
         self.open: _Utterance | None = None
         self.recent: OrderedDict[str, _Utterance] = OrderedDict()  # oldest first, open included
         self.waiting: dict[str, _Utterance] = {}  # of those, the ones no final has closed
@@ -326,7 +331,15 @@ class Assembler:
         memory_s: Seconds for which what has left is remembered.
     """
 
-    __slots__ = ("_deadline", "_lanes", "_memory_s", "_window_s", "conversation", "dropped")
+    __slots__ = (
+        "_deadline",
+        "_grows",
+        "_lanes",
+        "_memory_s",
+        "_window_s",
+        "conversation",
+        "dropped",
+    )
 
     def __init__(
         self, conversation: str, *, window_s: float = WINDOW_S, memory_s: float = MEMORY_S
@@ -337,6 +350,7 @@ class Assembler:
         self._memory_s = memory_s
         self._lanes: dict[str, _Lane] = {}
         self._deadline: float | None = None
+        self._grows = False  # this source repeats an utterance from its start
 
     # -- input ----------------------------------------------------------------------------
 
@@ -355,11 +369,17 @@ class Assembler:
             fragment.started_us,
             fragment.ended_us,
         )
+        if lane.interrupted and self._ended_unheard(lane, piece):
+            assert lane.open is not None
+            ended = self._give(lane, lane.open, fragment.lane, now, now, close=True)
+            return ended + self.add(fragment, now=now)
         utterance = self._place(lane, piece, fragment, now)
         if utterance is None:
             self.dropped += 1
             return []
         utterance.add(piece)
+        if len(utterance.parts) < len(utterance.pieces):
+            self._grows = True
         utterance.touched_s = now
         if piece.at_us > lane.newest_us:
             lane.newest_us = piece.at_us
@@ -380,6 +400,23 @@ class Assembler:
         if utterance.emitted or (not utterance.named and sentences.may_end(text)):
             return self._give(lane, utterance, fragment.lane, now, fragment.received_s, close=False)
         return []
+
+    def interrupted(self) -> None:
+        """Take note that fragments may have been missed since the last one."""
+        for lane in self._lanes.values():
+            lane.interrupted = True
+
+    def _ended_unheard(self, lane: _Lane, piece: Piece) -> bool:
+        """Tell whether the open utterance of an interrupted lane is over, by what came next."""
+        current = lane.open
+        if current is None or current.named or not current.pending:
+            lane.interrupted = False
+            return False
+        if not piece.text or piece.at_us < current.last_us or piece in current.pieces[-8:]:
+            return False  # said before the interruption
+        lane.interrupted = False
+        goes_on = _grows(piece.text, current.parts[-1].text) or current.continues(piece.text)
+        return self._grows and not goes_on
 
     def _place(
         self, lane: _Lane, piece: Piece, fragment: Fragment, now: float
@@ -593,6 +630,9 @@ class Assembler:
             )
             for piece in state.pieces:
                 utterance.add(piece)
+            lane.interrupted = True
+            if not state.named and len(utterance.parts) < len(utterance.pieces):
+                self._grows = True
             utterance.emitted = list(state.emitted)
             given = "".join(_plain(each.text) for each in utterance.emitted)
             utterance.pending = len(_plain(utterance.text())) > len(given)

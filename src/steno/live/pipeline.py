@@ -195,6 +195,7 @@ class Pipeline:
                 continue
             if not event.conversations or name in event.conversations:
                 concerned.append(name)
+                state.assembler.interrupted()
         self.open_gap(event.feed, GapCause(event.cause), event.since_us, event.at_us, concerned)
 
     def open_gap(
