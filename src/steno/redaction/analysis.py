@@ -132,6 +132,8 @@ def _numbers(
     tokens = found.tokens
     ending: Open | None = None
     for run in find_runs(tokens, found.numbers, table):
+        if not run.open and len(run.digits) < verdicts.LEAST_DIGITS:
+            continue  # most numbers there are: prices, days, counts
         surroundings = _surroundings(tokens, run, table, regions, hint)
         now = verdicts.judge(run, surroundings, final=False)
         last = now if now or not run.open else verdicts.judge(run, surroundings, final=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from steno.redaction.marks import TELLING
+from steno.redaction.marks import NAMES, TELLING
 from steno.redaction.spoken import Table, Topic
 from steno.redaction.tokens import PLAIN, TAKEN, Token
 
@@ -33,6 +33,7 @@ _PHRASES: dict[tuple[str, str], Topic] = {
     ("identity", "card"): Topic.ACCOUNT,
     ("redes", "social"): Topic.NONE,
 }
+_IN_PHRASES = frozenset(word for pair in _PHRASES for word in pair)
 _STRONG_ENDINGS = ("nummer",)
 _SENTENCE_ENDS = (".", "?", "!", ";")
 
@@ -54,6 +55,7 @@ class Context(NamedTuple):
 
 
 NOTHING = Context()
+_CONTEXTS = {(topic, strong): Context(topic, strong) for topic in Topic for strong in (True, False)}
 
 
 def topic_at(tokens: list[Token], index: int, table: Table) -> Context:
@@ -62,25 +64,23 @@ def topic_at(tokens: list[Token], index: int, table: Table) -> Context:
     word = token.text
     topic = table.topics.get(word)
     if topic is None or token.kind == TAKEN:
-        if word in table.number_words:
+        if token.marks & NAMES:
             return _of_number_word(tokens, index, table)
         if word[-6:] == "nummer" and len(word) > 8 and token.kind == PLAIN:
             return Context(Topic.KEEP, strong=True)
         if word == "code" and _word(tokens, index - 1) in ("security", "sort"):
             return Context(_PHRASES[_word(tokens, index - 1), word], strong=True)
         return NOTHING
-    for pair in ((_word(tokens, index - 1), word), (word, _word(tokens, index + 1))):
-        if pair in _PHRASES:
-            return Context(_PHRASES[pair], strong=_PHRASES[pair] != Topic.NONE)
-    strong = (
-        topic in _STRONG_ALONE
-        or word.endswith(_STRONG_ENDINGS)
-        or any(
-            _word(tokens, near) in table.number_words
-            for near in range(index - _NEAR - 1, index + _NEAR + 1)
-        )
-    )
-    return Context(topic, strong)
+    if word in _IN_PHRASES:
+        for pair in ((_word(tokens, index - 1), word), (word, _word(tokens, index + 1))):
+            if pair in _PHRASES:
+                return Context(_PHRASES[pair], strong=_PHRASES[pair] != Topic.NONE)
+    strong = topic in _STRONG_ALONE or word.endswith(_STRONG_ENDINGS)
+    if not strong:
+        for near in tokens[max(0, index - _NEAR - 1) : index + _NEAR + 1]:
+            if near.marks & NAMES:
+                strong = True
+    return _CONTEXTS[topic, strong]
 
 
 def _of_number_word(tokens: list[Token], index: int, table: Table) -> Context:
@@ -107,7 +107,7 @@ def of_run(tokens: list[Token], first: int, last: int, table: Table, hint: Conte
         after = NOTHING
     if after.topic != Topic.NONE and (after.suspicious or after.strong):
         return after
-    return hint._replace(hinted=True)
+    return hint if hint is NOTHING else hint._replace(hinted=True)
 
 
 def of_sentence(tokens: list[Token], telling: Iterable[int], table: Table) -> Context:
@@ -119,9 +119,9 @@ def of_sentence(tokens: list[Token], telling: Iterable[int], table: Table) -> Co
     found = NOTHING
     for index in telling:
         context = topic_at(tokens, index, table)
-        if context.topic == Topic.NONE:
+        if context is NOTHING or context.topic == Topic.NONE:
             continue
-        if context.suspicious or not found.suspicious:
+        if found is NOTHING or context.suspicious or not found.suspicious:
             found = context if not (found.strong and not context.strong) else found
     return found
 

@@ -28,6 +28,8 @@ IBAN = 512
 """The sentence speaks of an IBAN, or has something that begins like one."""
 ODD = 1024
 """Not a plain word: has signs or digits in it."""
+NAMES = 2048
+"""The word "number" itself."""
 
 FAR = EMAIL | ADDRESS | IBAN
 """What makes words matter which are far from any number: nothing may be left out."""

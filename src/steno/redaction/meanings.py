@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from types import MappingProxyType
 
 from steno.redaction import addresses, checksums, marks, prefilter
 from steno.redaction.spoken import Topic, lexicon
@@ -14,7 +13,7 @@ _COUNTRY_LETTERS = frozenset(code[0] for code in checksums.IBAN_LENGTHS)
 
 @cache
 def meanings(code: str) -> Mapping[str, int]:
-    """The bits of every word in the lexicon ``code`` that has any."""
+    """The bits of every word in the lexicon ``code`` that has any. Not to be changed."""
     table = lexicon(code)
     found: dict[str, int] = {}
 
@@ -26,13 +25,14 @@ def meanings(code: str) -> Mapping[str, int]:
     mark(table.telling, marks.TELLING)
     mark(prefilter.secret_words(code), marks.SECRET)
     mark(table.ending, marks.ENDING)
+    mark(table.number_words, marks.NAMES)
     mark([word for word in _countries() if word not in table.stops], marks.COUNTRY)
     mark(table.dots | addresses.PROVIDERS, marks.DOT)
     mark(table.email_words, marks.EMAIL)
     mark((table.at_signs - {"at", "@", "＠"}) | addresses.ADDRESS_WORDS, marks.ADDRESS)
     mark(["at"], marks.AT)
     mark([word for word, topic in table.topics.items() if topic == Topic.IBAN], marks.IBAN)
-    return MappingProxyType(found)
+    return found
 
 
 def _countries() -> list[str]:

@@ -229,6 +229,18 @@ def _cardinal(tokens: list[Token], index: int, table: Table) -> Element | None:
     if number.form == Form.UNIT and following not in _COMBINING:
         weak = tokens[index].text in table.weak
         return Element(index, index, str(number.value), single=True, weak=weak)
+    if number.form == Form.TENS and table.code != "de":
+        # "forty two" and nothing that makes more of it: no need to try every reading.
+        unit = table.numbers.get(following)
+        behind = tokens[index + 2].text if index + 2 < len(tokens) else ""
+        if (
+            unit is not None
+            and unit.form == Form.UNIT
+            and unit.value
+            and tokens[index + 1].kind == PLAIN
+            and behind not in _COMBINING
+        ):
+            return Element(index, index + 1, str(number.value + unit.value))
     reading = cardinals.read(tokens, index, table)
     if reading is None:
         return None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import bisect
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from steno.redaction import marks
+from steno.redaction.marks import AT, DOT, FAR, IBAN, NUMBER, SECRET, TELLING
 
 # A word keeps its apostrophe part ("o'clock", "it's") and "e-mail" its hyphen; letters and
 # digits glued together ("c7f12", "5th") are one token, which is no number.
@@ -29,6 +29,10 @@ _DATE = (
 _CURRENCIES = "$€£¥"
 _AFTER_WORDS = frozenset(".,?!;:")
 _LEAST_IBAN = 4
+# An address all of which is found as a written one: its dots are never those of a spoken one.
+_WRITTEN = re.compile(
+    r"[^\W_][\w+-]{0,20}(?:\.[\w+-]{1,20}){0,1}@[^\W_][\w-]{0,62}(?:\.[\w-]{1,63}){0,8}"
+)
 _QUANTITY = re.compile(f"{_AMOUNT}|{_TIME}|{_DATE}")
 
 PLAIN, NUMERIC, MIXED, SIGN, TAKEN = range(5)
@@ -38,10 +42,10 @@ _GAP = "…\0…"
 """Stands for the words left out: no word of any table, and nothing an address may hold."""
 
 # How many blank-separated words around a mark the rules can see, at most. A number's topic is
-# looked for ten tokens before it and six behind, and a topic's own neighbours three around;
-# between two numbers of a run stand up to ten fillers and signs.
-_NUMBER_SEES = (13, 12)
-_TOPIC_SEES = (3, 3)
+# looked for ten tokens before it and six behind, the topic's own neighbours three before and
+# two behind; between two numbers of a run stand up to ten fillers and signs.
+_NUMBER_BEFORE, _NUMBER_BEHIND = 13, 12
+_TOPIC_BEFORE, _TOPIC_BEHIND = 3, 2
 
 
 class Token(msgspec.Struct, gc=False):
@@ -101,40 +105,47 @@ def scan(text: str, meanings: Mapping[str, int], *, whole: bool) -> Scan:
         # A letter that grows in lower case would shift every place behind it.
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     chunks = lower.split(" ")
-    get = meanings.get
-    bits = [get(chunk, 0) if chunk.isalpha() else marks.ODD for chunk in chunks]
+    hits = [i for i, chunk in enumerate(chunks) if chunk in meanings or not chunk.isalpha()]
     if "nummer" in lower:
-        bits = [bit or _meaning(chunk, meanings) for bit, chunk in zip(bits, chunks, strict=True)]
-    odd: dict[int, list[_Piece]] = {}
+        # German makes a new word of any word and "nummer".
+        ends = [i for i, chunk in enumerate(chunks) if chunk[-6:] == "nummer" and chunk.isalpha()]
+        hits = sorted({*hits, *ends})
+    known: dict[int, Sequence[_Piece]] = {}
     seen = 0
     stretches: list[tuple[int, int]] = []
     first = stop = 0
-    for index, bit in enumerate(bits):
-        if not bit:
-            continue
-        if bit == marks.ODD:
-            odd[index] = pieces = _pieces(chunks[index], meanings)
+    for index in hits:
+        chunk = chunks[index]
+        if chunk.isalpha():
+            bits = _meaning(chunk, meanings)
+            known[index] = ((chunk, PLAIN, bits),)
+        else:
+            known[index] = pieces = _pieces(chunk, meanings)
+            bits = 0
             for piece in pieces:
-                bit |= piece[2]
-        seen |= bit
-        if bit & marks.NUMBER:
-            before, after = _NUMBER_SEES
-        elif bit & marks.TELLING:
-            before, after = _TOPIC_SEES
+                bits |= piece[2]
+        if not bits:
+            continue
+        seen |= bits
+        if bits & NUMBER:
+            before, after = index - _NUMBER_BEFORE, index + _NUMBER_BEHIND
+        elif bits & TELLING:
+            before, after = index - _TOPIC_BEFORE, index + _TOPIC_BEHIND
         else:
             continue
-        if index - before > stop:
+        if before > stop:
             if stop:
                 stretches.append((first, stop))
-            first = index - before
-        stop = max(stop, index + after + 1)
-    whole = whole or bool(seen & marks.FAR or (seen & marks.AT and seen & marks.DOT))
+            first = before
+        if after >= stop:
+            stop = after + 1
+    whole = whole or bool(seen & FAR or (seen & AT and seen & DOT))
     if whole:
         stretches = [(0, len(chunks))]
     elif stop:
         stretches.append((first, min(stop, len(chunks))))
     found = Scan([], seen, [], [], whole)
-    _build(found, text, chunks, bits, odd, stretches)
+    _build(found, text, chunks, known, stretches)
     return found
 
 
@@ -142,39 +153,31 @@ def _build(
     found: Scan,
     text: str,
     chunks: list[str],
-    bits: list[int],
-    odd: dict[int, list[_Piece]],
+    known: dict[int, Sequence[_Piece]],
     stretches: list[tuple[int, int]],
 ) -> None:
     """Add the tokens of the ``stretches`` (chunk indices from and to), gaps between them."""
     tokens, numbers, telling = found.tokens, found.numbers, found.telling
-    wanted = marks.NUMBER | marks.TELLING
     done = at = 0
     for first, stop in stretches:
         if first > done:
-            size = sum(map(len, chunks[done:first])) + first - done
-            tokens.append(Token(at, at + size - 1, _GAP, PLAIN))
-            at += size
+            size = len(" ".join(chunks[done:first]))
+            tokens.append(Token(at, at + size, _GAP, PLAIN))
+            at += size + 1
         for index in range(first, stop):
-            chunk, bit = chunks[index], bits[index]
-            if bit != marks.ODD:
-                if bit & wanted:
-                    if bit & marks.NUMBER:
-                        numbers.append(len(tokens))
-                    if bit & marks.TELLING:
-                        telling.append(len(tokens))
+            if index not in known:
+                chunk = chunks[index]
                 end = at + len(chunk)
-                tokens.append(Token(at, end, chunk, PLAIN, bit))
+                tokens.append(Token(at, end, chunk, PLAIN))
                 at = end + 1
                 continue
-            for word, kind, bit in odd[index]:
-                if bit & wanted:
-                    if bit & marks.NUMBER:
-                        numbers.append(len(tokens))
-                    if bit & marks.TELLING:
-                        telling.append(len(tokens))
+            for word, kind, bits in known[index]:
+                if bits & NUMBER:
+                    numbers.append(len(tokens))
+                if bits & TELLING:
+                    telling.append(len(tokens))
                 end = at + len(word)
-                tokens.append(Token(at, end, word, kind, bit))
+                tokens.append(Token(at, end, word, kind, bits))
                 at = end
             at += 1
         done = stop
@@ -184,40 +187,41 @@ def _build(
         _take_quantities(text, tokens, numbers)
 
 
-def _pieces(chunk: str, meanings: Mapping[str, int]) -> list[_Piece]:
+def _pieces(chunk: str, meanings: Mapping[str, int]) -> Sequence[_Piece]:
     """The tokens of a word which has signs or digits in it."""
     if chunk.isalnum():
-        return [_piece(chunk, meanings)]
-    head = chunk[:-1]
-    if head.isalpha() and chunk[-1] in _AFTER_WORDS:
-        return [(head, PLAIN, _meaning(head, meanings)), (chunk[-1], SIGN, 0)]
+        if chunk.isascii() and not (chunk[0].isdigit() or chunk[2:4].isdigit()):
+            return ((chunk, MIXED, 0),)  # "c7f12"
+        return (_piece(chunk, meanings),)
+    head, sign = chunk[:-1], chunk[-1:]
+    if sign in _AFTER_WORDS and head.isalpha():
+        return (head, PLAIN, _meaning(head, meanings)), (sign, SIGN, 0)
     pieces = [_piece(word, meanings) for word in _TOKEN.findall(chunk)]
-    if "." in chunk[1:-1]:
-        pieces[0] = (*pieces[0][:2], pieces[0][2] | marks.DOT)
+    if "." in chunk[1:-1] and not _WRITTEN.fullmatch(chunk):
+        pieces[0] = (*pieces[0][:2], pieces[0][2] | DOT)
     return pieces
 
 
 def _piece(word: str, meanings: Mapping[str, int]) -> _Piece:
-    if word.isalpha():
-        return word, PLAIN, _meaning(word, meanings)
     if word.isdecimal():
-        return word, NUMERIC, marks.NUMBER | marks.SECRET
+        return word, NUMERIC, NUMBER | SECRET
     if not word[0].isalnum():
         return word, SIGN, 0
-    word = word.replace("’", "'")
-    if not any(map(str.isdigit, word)):
+    if "’" in word:
+        word = word.replace("’", "'")
+    if word.isalpha() or not any(map(str.isdigit, word)):
         return word, PLAIN, _meaning(word, meanings)
     if word[0].isdigit():
         # The check digits of an IBAN, and what follows them in one piece, behind a country.
-        return word, MIXED, marks.NUMBER | marks.SECRET
-    if word[:2].isalpha() and word[2:4].isdigit() and len(word) >= _LEAST_IBAN:
-        return word, MIXED, marks.IBAN | (marks.SECRET if len(word) >= 2 * _LEAST_IBAN else 0)
+        return word, MIXED, NUMBER | SECRET
+    if word[2:4].isdigit() and word[:2].isalpha() and len(word) >= _LEAST_IBAN:
+        return word, MIXED, IBAN | (SECRET if len(word) >= 2 * _LEAST_IBAN else 0)
     return word, MIXED, 0
 
 
 def _meaning(word: str, meanings: Mapping[str, int]) -> int:
     """The marks of a word; German makes a new one of any word and "nummer"."""
-    return meanings.get(word, 0) | (marks.TELLING if word[-6:] == "nummer" else 0)
+    return meanings.get(word, 0) | (TELLING if word[-6:] == "nummer" else 0)
 
 
 def _take_quantities(text: str, tokens: list[Token], numbers: list[int]) -> None:

@@ -19,6 +19,9 @@ from steno.redaction.spoken import Topic
 _DICTATED_SECRET = 7
 """Digits said one after the other which are a secret without any context."""
 
+LEAST_DIGITS = 3
+"""Fewer digits than these are no secret in any context."""
+
 _DICTATED_UNFINISHED = 5
 """The same for a number that breaks off at the end of the text."""
 
