@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from faults.gateway_oracle import Verdict, Witness
-from faults.gateway_rig import GATEWAY, Rig, load, rig
+from faults.gateway_rig import GATEWAY, Rig, load, rig, until
+from steno.adapters.store_sqlite.crash import STEPS, VARIABLE
 
 PLANTED = str(Path(__file__).with_name("gateway_planted.py"))
 
@@ -109,3 +112,24 @@ async def test_the_harness_catches_a_planted_bug(tmp_path: Path, bug: str, seen:
         broken = set(one.verdict(witness).broken)
     assert seen <= broken
     assert seen or not broken
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_kill_at_a_named_commit_point_loses_nothing(tmp_path: Path, step: str) -> None:
+    """Right before or behind the commit of records, or of what the consumer acknowledged."""
+    async with rig(tmp_path, load(), start=False) as one:
+        witness = Witness(one.sim.world)
+        one.consumer.start()
+        for count in (5, 40):
+            one.gateway.env[VARIABLE] = f"{step}:{count}"
+            one.gateway.start()
+            await until(lambda: not one.gateway.running, f"the end at {step}")
+            assert one.gateway.child.returncode == -signal.SIGKILL
+            one.gateway.kills_us.append(time.time_ns() // 1000)
+        del one.gateway.env[VARIABLE]
+        one.gateway.start()
+        await one.gateway.connected()
+        await one.heard(20)
+        await one.drained()
+        one.verdict(witness).kept()
