@@ -30,6 +30,12 @@ ODD = 1024
 """Not a plain word: has signs or digits in it."""
 NAMES = 2048
 """The word "number" itself."""
+SMALL = 4096
+"""A number word below a hundred: by itself no secret."""
+TENS = 8192
+"""A number word which makes one number with a ``UNIT`` behind it."""
+UNIT = 16384
+"""A number word from one to nine."""
 
 FAR = EMAIL | ADDRESS | IBAN
 """What makes words matter which are far from any number: nothing may be left out."""

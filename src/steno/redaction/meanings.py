@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 
 from steno.redaction import addresses, checksums, marks, prefilter
-from steno.redaction.spoken import Topic, lexicon
+from steno.redaction.spoken import Form, Topic, lexicon
+from steno.redaction.tokens import Meanings
 
 _COUNTRY_LETTERS = frozenset(code[0] for code in checksums.IBAN_LENGTHS)
 
 
 @cache
-def meanings(code: str) -> Mapping[str, int]:
-    """The bits of every word in the lexicon ``code`` that has any. Not to be changed."""
+def meanings(code: str) -> Meanings:
+    """The meanings of the words in the lexicon ``code``. Not to be changed."""
     table = lexicon(code)
     found: dict[str, int] = {}
 
@@ -32,7 +33,14 @@ def meanings(code: str) -> Mapping[str, int]:
     mark((table.at_signs - {"at", "@", "＠"}) | addresses.ADDRESS_WORDS, marks.ADDRESS)
     mark(["at"], marks.AT)
     mark([word for word, topic in table.topics.items() if topic == Topic.IBAN], marks.IBAN)
-    return found
+    for word, number in table.numbers.items():
+        if number.form <= Form.WHOLE:
+            mark([word], marks.SMALL)
+        if number.form == Form.UNIT and number.value:
+            mark([word], marks.UNIT)
+        elif number.form == Form.TENS and code != "de":  # German says the unit first
+            mark([word], marks.TENS)
+    return Meanings(found, table.fillers | table.joins | table.soft)
 
 
 def _countries() -> list[str]:

@@ -10,7 +10,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from steno.redaction.marks import AT, DOT, FAR, IBAN, NUMBER, SECRET, TELLING
+from steno.redaction.marks import (
+    AT,
+    DOT,
+    FAR,
+    IBAN,
+    NUMBER,
+    SECRET,
+    SMALL,
+    TELLING,
+    TENS,
+    UNIT,
+)
 
 # A word keeps its apostrophe part ("o'clock", "it's") and "e-mail" its hyphen; letters and
 # digits glued together ("c7f12", "5th") are one token, which is no number.
@@ -27,6 +38,7 @@ _DATE = (
     r"(?![-/.]?\d)"
 )
 _CURRENCIES = "$€£¥"
+_SEEING = NUMBER | TELLING
 _AFTER_WORDS = frozenset(".,?!;:")
 _LEAST_IBAN = 4
 # An address all of which is found as a written one: its dots are never those of a spoken one.
@@ -66,7 +78,7 @@ class Scan(NamedTuple):
     """The tokens of a text, those out of sight of all rules left out.
 
     Attributes:
-        seen: The marks of all words, left out or not.
+        seen: The marks of all words, left out or not, without those of harmless numbers.
         numbers, telling: Indices of the tokens marked ``NUMBER`` and ``TELLING``.
         whole: Nothing has been left out, because an address or IBAN may reach far.
     """
@@ -76,6 +88,18 @@ class Scan(NamedTuple):
     numbers: list[int]
     telling: list[int]
     whole: bool
+
+
+class Meanings(NamedTuple):
+    """What the words of a language mean.
+
+    Attributes:
+        bits: The marks of every word that has any.
+        inside: Words which may stand inside a number, so that it goes on behind them.
+    """
+
+    bits: dict[str, int]
+    inside: frozenset[str]
 
 
 _Piece = tuple[str, int, int]  # text, kind, marks
@@ -90,14 +114,14 @@ def normalise(text: str) -> str:
     return " ".join(text.split())
 
 
-def scan(text: str, meanings: Mapping[str, int], *, whole: bool) -> Scan:
+def scan(text: str, meanings: Meanings, *, whole: bool) -> Scan:
     """The tokens of normalised ``text``, amounts, times and dates marked as taken.
 
     Tokens cost more than everything else, so those too far from any number or topic to
     matter become one token (the *gap*) which stands for an unknown word.
 
     Args:
-        meanings: The marks of the words, from ``marks``.
+        meanings: What the words mean, from ``meanings``.
         whole: Leave nothing out. So it is anyway where an address or IBAN is spoken of.
     """
     lower = text.lower()
@@ -105,29 +129,74 @@ def scan(text: str, meanings: Mapping[str, int], *, whole: bool) -> Scan:
         # A letter that grows in lower case would shift every place behind it.
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     chunks = lower.split(" ")
-    hits = [i for i, chunk in enumerate(chunks) if chunk in meanings or not chunk.isalpha()]
+    bits_of = meanings.bits
+    hits = [i for i, chunk in enumerate(chunks) if chunk in bits_of or not chunk.isalpha()]
     if "nummer" in lower:
         # German makes a new word of any word and "nummer".
         ends = [i for i, chunk in enumerate(chunks) if chunk[-6:] == "nummer" and chunk.isalpha()]
         hits = sorted({*hits, *ends})
     known: dict[int, Sequence[_Piece]] = {}
     seen = 0
-    stretches: list[tuple[int, int]] = []
-    first = stop = 0
+    marked: list[tuple[int, int]] = []
     for index in hits:
         chunk = chunks[index]
         if chunk.isalpha():
-            bits = _meaning(chunk, meanings)
+            bits = _meaning(chunk, bits_of)
             known[index] = ((chunk, PLAIN, bits),)
         else:
-            known[index] = pieces = _pieces(chunk, meanings)
+            known[index] = pieces = _pieces(chunk, bits_of)
             bits = 0
             for piece in pieces:
                 bits |= piece[2]
-        if not bits:
+        if bits:
+            seen |= bits
+            if bits & _SEEING:
+                marked.append((index, bits))
+    whole = whole or bool(seen & FAR or (seen & AT and seen & DOT))
+    if whole:
+        stretches = [(0, len(chunks))]
+    else:
+        if seen & NUMBER and _is_harmless(chunks, marked, meanings):
+            seen &= ~(NUMBER | SECRET)
+        stretches = _stretches(marked, seen, len(chunks))
+    found = Scan([], seen, [], [], whole)
+    if stretches:
+        _build(found, text, chunks, known, stretches)
+    return found
+
+
+def _is_harmless(chunks: list[str], marked: list[tuple[int, int]], meanings: Meanings) -> bool:
+    """Whether each number is a word for one below a hundred which an ordinary word ends.
+
+    So are most there are: a price, a count, an article. ``verdicts`` would let them stay in
+    any context, so the words around need not be looked at.
+    """
+    taken = -1
+    for at, (index, bits) in enumerate(marked):
+        if not bits & NUMBER or index <= taken:
             continue
-        seen |= bits
-        if bits & NUMBER:
+        if not bits & SMALL:
+            return False
+        taken = index
+        if bits & TENS and at + 1 < len(marked):
+            following, unit = marked[at + 1]
+            if following == index + 1 and unit & UNIT and chunks[following].isalpha():
+                taken = following
+        if taken + 1 >= len(chunks) or not (chunks[index].isalpha() and chunks[taken].isalpha()):
+            return False
+        word = chunks[taken + 1].rstrip(".,?!;:")
+        # A hyphen or a digit may make more of the number, a filler may go between its parts.
+        if not word.isalpha() or word in meanings.inside or meanings.bits.get(word, 0) & NUMBER:
+            return False
+    return True
+
+
+def _stretches(marked: list[tuple[int, int]], seen: int, count: int) -> list[tuple[int, int]]:
+    """What the marks can see of ``count`` words, as indices from and to."""
+    stretches: list[tuple[int, int]] = []
+    first = stop = 0
+    for index, bits in marked:
+        if bits & seen & NUMBER:
             before, after = index - _NUMBER_BEFORE, index + _NUMBER_BEHIND
         elif bits & TELLING:
             before, after = index - _TOPIC_BEFORE, index + _TOPIC_BEHIND
@@ -139,14 +208,9 @@ def scan(text: str, meanings: Mapping[str, int], *, whole: bool) -> Scan:
             first = before
         if after >= stop:
             stop = after + 1
-    whole = whole or bool(seen & FAR or (seen & AT and seen & DOT))
-    if whole:
-        stretches = [(0, len(chunks))]
-    elif stop:
-        stretches.append((first, min(stop, len(chunks))))
-    found = Scan([], seen, [], [], whole)
-    _build(found, text, chunks, known, stretches)
-    return found
+    if stop:
+        stretches.append((first, min(stop, count)))
+    return stretches
 
 
 def _build(
@@ -182,27 +246,28 @@ def _build(
             at += 1
         done = stop
     if done < len(chunks):
+        # Stands for the rest of the text: whatever was said before it does not end the text.
         tokens.append(Token(at, len(text), _GAP, PLAIN))
     if numbers:
         _take_quantities(text, tokens, numbers)
 
 
-def _pieces(chunk: str, meanings: Mapping[str, int]) -> Sequence[_Piece]:
+def _pieces(chunk: str, bits_of: Mapping[str, int]) -> Sequence[_Piece]:
     """The tokens of a word which has signs or digits in it."""
     if chunk.isalnum():
         if chunk.isascii() and not (chunk[0].isdigit() or chunk[2:4].isdigit()):
             return ((chunk, MIXED, 0),)  # "c7f12"
-        return (_piece(chunk, meanings),)
+        return (_piece(chunk, bits_of),)
     head, sign = chunk[:-1], chunk[-1:]
     if sign in _AFTER_WORDS and head.isalpha():
-        return (head, PLAIN, _meaning(head, meanings)), (sign, SIGN, 0)
-    pieces = [_piece(word, meanings) for word in _TOKEN.findall(chunk)]
+        return (head, PLAIN, _meaning(head, bits_of)), (sign, SIGN, 0)
+    pieces = [_piece(word, bits_of) for word in _TOKEN.findall(chunk)]
     if "." in chunk[1:-1] and not _WRITTEN.fullmatch(chunk):
         pieces[0] = (*pieces[0][:2], pieces[0][2] | DOT)
     return pieces
 
 
-def _piece(word: str, meanings: Mapping[str, int]) -> _Piece:
+def _piece(word: str, bits_of: Mapping[str, int]) -> _Piece:
     if word.isdecimal():
         return word, NUMERIC, NUMBER | SECRET
     if not word[0].isalnum():
@@ -210,7 +275,7 @@ def _piece(word: str, meanings: Mapping[str, int]) -> _Piece:
     if "’" in word:
         word = word.replace("’", "'")
     if word.isalpha() or not any(map(str.isdigit, word)):
-        return word, PLAIN, _meaning(word, meanings)
+        return word, PLAIN, _meaning(word, bits_of)
     if word[0].isdigit():
         # The check digits of an IBAN, and what follows them in one piece, behind a country.
         return word, MIXED, NUMBER | SECRET
@@ -219,9 +284,9 @@ def _piece(word: str, meanings: Mapping[str, int]) -> _Piece:
     return word, MIXED, 0
 
 
-def _meaning(word: str, meanings: Mapping[str, int]) -> int:
+def _meaning(word: str, bits_of: Mapping[str, int]) -> int:
     """The marks of a word; German makes a new one of any word and "nummer"."""
-    return meanings.get(word, 0) | (TELLING if word[-6:] == "nummer" else 0)
+    return bits_of.get(word, 0) | (TELLING if word[-6:] == "nummer" else 0)
 
 
 def _take_quantities(text: str, tokens: list[Token], numbers: list[int]) -> None:
