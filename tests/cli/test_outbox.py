@@ -175,8 +175,28 @@ def test_deliver_hands_over_what_waits_and_ends(state: StateDir, tmp_path: Path)
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, '{"waiting":0}\n'), done.stderr
+    assert (done.returncode, done.stdout) == (0, '{"waiting":0,"elsewhere":{}}\n'), done.stderr
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(one["conversation"], one["seq"]) for one in lines] == [("conv-b", 1), ("conv-b", 2)]
     with OutboxReader(state.database) as reader:
         assert reader.counts()["crm"].pending == 0
+
+
+def test_deliver_tells_of_destinations_the_settings_do_not_name(
+    state: StateDir, tmp_path: Path
+) -> None:
+    """A destination given as an option of `steno live` is not forgotten in silence."""
+    settings = tmp_path / "steno.toml"
+    settings.write_text('[[delivery.destinations]]\ntype = "jsonl"\nname = "other"\n')
+    options = ["--config", str(settings), "--state-dir", str(state.root)]
+    done = subprocess.run(
+        [sys.executable, "-m", "steno.cli", "outbox", "deliver", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        check=False,
+    )
+    assert done.returncode == ExitCode.DONE
+    assert "2 waiting for crm" in done.stderr
+    assert TEXT not in done.stdout + done.stderr

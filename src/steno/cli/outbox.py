@@ -151,7 +151,8 @@ def deliver(
 ) -> None:
     """Deliver what waits to the configured destinations, then end.
 
-    Exits 1 when something still waits at the end.
+    Exits 1 when something still waits for them at the end. What waits for a destination that
+    the settings do not name is told, and stays.
 
     Example: steno outbox deliver --drain-s 60
     """
@@ -162,10 +163,12 @@ def deliver(
         overrides={"delivery.drain_s": drain_s},
     )
     telemetry = make_telemetry(settings)
-    waiting = run_async(lambda stop: _deliver(settings, stop, telemetry))
+    waiting, elsewhere = run_async(lambda stop: _deliver(settings, stop, telemetry))
     out = Output(json=json)
     if json:
-        out.result({"waiting": waiting})
+        out.result({"waiting": waiting, "elsewhere": elsewhere})
+    for name, count in elsewhere.items():
+        out.note(f"{count} waiting for {name}, which the settings do not name")
     out.line(f"{waiting} waiting" if waiting else "nothing waits")
     if waiting:
         raise typer.Exit(ExitCode.FAILED)
@@ -248,8 +251,14 @@ def _database(config: Path | None, state_dir: Path | None, log_level: LogLevel |
     return StateDir(settings.state_dir).database
 
 
-async def _deliver(settings: Config, stop: asyncio.Event, telemetry: LogTelemetry) -> int:
-    """Deliver until nothing waits, time is over or ``stop`` is set; return what still waits."""
+async def _deliver(
+    settings: Config, stop: asyncio.Event, telemetry: LogTelemetry
+) -> tuple[int, dict[str, int]]:
+    """Deliver until nothing waits, time is over or ``stop`` is set.
+
+    Returns:
+        How much still waits for the configured destinations, and for others by name.
+    """
     import asyncio
     from contextlib import AsyncExitStack
 
@@ -273,8 +282,9 @@ async def _deliver(settings: Config, stop: asyncio.Event, telemetry: LogTelemetr
                 task.cancel()
             await asyncio.gather(draining, stopping, return_exceptions=True)
     with OutboxReader(state.database) as reader:
-        counts = reader.counts()
-    return sum(one.pending + one.retry for name, one in counts.items() if name in names)
+        waiting = {name: one.pending + one.retry for name, one in reader.counts().items()}
+    elsewhere = {name: count for name, count in waiting.items() if count and name not in names}
+    return sum(waiting.get(name, 0) for name in names), elsewhere
 
 
 def _now_us() -> int:
