@@ -327,3 +327,15 @@ def test_memory_of_a_long_conversation_is_bounded() -> None:
         assembler.add(frag(i, f"word{i}", final=True), now=i * 0.1)
     lane = assembler._lanes["p1"]
     assert len(lane.recent) <= 110
+
+
+def test_a_quiet_conversation_keeps_only_what_is_open() -> None:
+    """Finished utterances go, words that wait stay, and the text goes on as before."""
+    assembler, reader = Assembler("c1"), Reader()
+    reader.take(assembler.add(frag(1, "hello", final=True), now=1.0))
+    reader.take(assembler.add(frag(2, "I would", lane="p2"), now=2.0))
+    assembler.forget(2.0 + MEMORY_S + 1.0)
+    assert set(assembler._lanes) == {"p2"}
+    reader.take(assembler.add(frag(3, "like", final=True, lane="p2"), now=20.0))
+    reader.take(assembler.add(frag(4, "bye", final=True), now=20.0))
+    assert (reader.texts(), reader.texts("p2")) == (["hello", "bye"], ["I would like"])

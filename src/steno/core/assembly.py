@@ -585,6 +585,19 @@ class Assembler:
         self._deadline = nearest
         return out
 
+    def forget(self, now: float) -> None:
+        """Let go of what is remembered for longer than needed; a quiet conversation is small."""
+        for lane_id, lane in list(self._lanes.items()):
+            for utterance in list(lane.recent.values()):
+                if utterance.pending or now - utterance.touched_s <= self._memory_s:
+                    continue
+                del lane.recent[utterance.id]
+                lane.waiting.pop(utterance.id, None)
+                if lane.open is utterance:
+                    lane.open = None
+            if not lane.recent:
+                del self._lanes[lane_id]
+
     @property
     def open_windows(self) -> int:
         """Utterances with words that have not been given out."""

@@ -31,6 +31,9 @@ from steno.redaction.carry import MEMORY_S as CARRY_MEMORY_S
 from steno.redaction.carry import Carry, CarryState
 from steno.redaction.redactor import Redactor
 
+QUIET_S = 30.0
+"""A conversation not heard of for so long gives back the memory of its utterances."""
+
 GAPS = "!gaps"
 """Journal key of the gaps that are open; no conversation's id begins so."""
 
@@ -45,6 +48,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
         host_group: Primary host's name: part of every key, the same for its backup.
         journal_s: Age at which a change of an open window is journalled; most windows close
             before that and cost nothing.
+        quiet_span_s: How far apart ``evict`` is called at the most.
         idle_s: A conversation not heard of for so long is forgotten.
         max_conversations: Conversations held at once; beyond, the longest idle one goes.
         quarantines_per_s: Quarantine records stored per second; more are summed up.
@@ -56,6 +60,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     journal_s: float = 0.05
     hold_s: float = 5.0
     language: LanguageRule = LanguageRule()
+    quiet_span_s: float = 60.0
     idle_s: float = 1800.0
     max_conversations: int = 100_000
     quarantines_per_s: int = 10
@@ -382,8 +387,14 @@ class Pipeline:
         self._gaps.setdefault("", []).extend(gaps)
 
     def evict(self, now: float) -> int:
-        """Forget conversations that have been idle; return how many."""
+        """Forget conversations that have been idle; return how many.
+
+        Of the quiet ones only the language and what redaction needs is kept.
+        """
         limit = now - self._settings.idle_s
+        for state in self._conversations.values():
+            if QUIET_S < now - state.seen_s <= QUIET_S + self._settings.quiet_span_s:
+                state.assembler.forget(now)
         idle = [
             name
             for name, state in self._conversations.items()
