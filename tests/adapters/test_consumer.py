@@ -269,6 +269,24 @@ async def test_stopping_acknowledges_what_is_stored(out: Path) -> None:
     assert acked <= json.loads(summary)["stored"] == len(lines_of(out))
 
 
+async def test_a_second_signal_ends_it_at_once(out: Path) -> None:
+    """Whatever is still being waited for; what was acknowledged is in the file."""
+    process, target = await _start(out, "--delay-ms", "60000")
+    async with sending(target, service="transcript.v1") as sink:
+        delivery = asyncio.create_task(sink.deliver([sentence("alpha", 1)]))
+        async with asyncio.timeout(20):
+            while not out.exists() or not out.stat().st_size:
+                await asyncio.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            # The first must have been seen: two of the same kind at once would be one.
+            await asyncio.sleep(0.2)
+            assert process.returncode is None
+            process.send_signal(signal.SIGTERM)
+            await process.communicate()
+        await asyncio.gather(delivery, return_exceptions=True)
+    assert process.returncode == 130
+
+
 async def _start(out: Path, *options: str) -> tuple[asyncio.subprocess.Process, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steno.cli.common import run_async
+
 if TYPE_CHECKING:
-    from steno.adapters.consumer.server import Consumer, Summary
+    from steno.adapters.consumer.server import Summary
 
 TOKEN_VARIABLE = "STENO_CONSUME_TOKEN"  # noqa: S105 - the variable's name
 
@@ -54,7 +54,7 @@ def consume(
     service. A record is acknowledged after its line is on disk; a repeat is dropped, also after
     a restart, for the file is read back. To standard output nothing is read back, and --json goes
     to standard error. STENO_CONSUME_TOKEN asks callers for that bearer token. Ends with
-    SIGTERM or SIGINT, after what is in flight.
+    SIGTERM or SIGINT, after what is in flight; a second signal ends it at once.
 
     Example: steno consume --out sentences.jsonl --json
 
@@ -81,26 +81,11 @@ def consume(
                 reject_every=reject_every,
             )
         )
-        summary = _run(consumer)
+        summary = run_async(lambda stop: consumer.run(stop, on_listening=_listening))
     except StenoError as error:
         print(f"steno consume: {error}", file=sys.stderr)
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
     _tell(summary, as_json=json_output, to_stdout=out != "-")
-
-
-def _run(consumer: Consumer) -> Summary:
-    async def serve() -> Summary:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        return await consumer.run(stop, on_listening=_listening)
-
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(serve())
-    return uvloop.run(serve())
 
 
 def _listening(address: str) -> None:

@@ -164,7 +164,7 @@ METRICS: Final[dict[str, Metric]] = {
         "gauge", ("destination",), "Age of the oldest record that waits at a destination."
     ),
     "steno_delivery_in_flight": Metric(
-        "gauge", ("destination",), "Records handed over and not settled."
+        "gauge", ("destination",), "Batches handed over and not answered yet."
     ),
     "steno_delivery_acked_total": Metric("counter", ("destination",), "Records acknowledged."),
     "steno_delivery_retried_total": Metric(
