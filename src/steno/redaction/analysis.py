@@ -11,11 +11,14 @@ from steno.redaction.entities import Entity, Span
 from steno.redaction.meanings import meanings
 from steno.redaction.numbers import Run, find_runs
 from steno.redaction.spoken import Table, Topic
-from steno.redaction.tokens import PLAIN, SIGN, Scan, Token, scan, take
+from steno.redaction.tokens import MIXED, PLAIN, SIGN, Scan, Token, first_piece, scan, take
 from steno.redaction.verdicts import Surroundings
 
 _COMPLETE_DIGITS = 10
 _LINK_WORDS = 3
+_SEES_BACK = 13
+"""Tokens before a number which can say something of it."""
+
 _SHORT = 4
 _CURRENCIES = frozenset("$€£¥")
 _HOST_SAID = re.compile(r"\bat\s[\w-]+\s?\.\s?\w", re.IGNORECASE)
@@ -42,11 +45,14 @@ class Analysis(NamedTuple):
         spans: What to mask if nothing follows, tidy and in order.
         open: The unfinished end, if any.
         about: The topic of the text, for the sentences after it.
+        apart: Nothing said before it would change what is found in it, unless a number
+            goes on at its very beginning.
     """
 
     spans: list[Span]
     open: Open | None
     about: Context
+    apart: bool = False
 
 
 def analyse(
@@ -79,7 +85,7 @@ def analyse(
         or Topic.EMAIL in (about.topic, hint.topic)
         or (seen & marks.AT and seen & marks.DOT and _HOST_SAID.search(text))
     ):
-        return Analysis([], None, about)
+        return Analysis([], None, about, apart=not seen & (marks.NUMBER | marks.FAR))
     spans = written
     _take_all(tokens, spans)
     if found.whole:
@@ -90,7 +96,16 @@ def analyse(
         ending = _numbers(found, spans, table, regions, hint) or _announced(tokens, table)
     else:
         ending = None
-    return Analysis(masking.tidy(spans, text) if spans else spans, ending, about)
+    near = seen & marks.NUMBER and found.numbers[0] < _SEES_BACK
+    tidied = masking.tidy(spans, text) if spans else spans
+    return Analysis(tidied, ending, about, apart=not (found.whole or near))
+
+
+def ends_number(text: str, table: Table) -> bool:
+    """Whether the first word of normalised ``text`` goes on with no number said before it."""
+    known = meanings(table.code)
+    word, kind, bits = first_piece(text, known)
+    return not bits and kind in (PLAIN, MIXED) and word not in known.inside
 
 
 def _with_spoken(

@@ -21,7 +21,7 @@ from steno.core.transcript import RedactedSentence, RedactedText, Sentence
 from steno.errors import RedactionError
 from steno.redaction import masking
 from steno.redaction.analysis import Analysis
-from steno.redaction.context import NOTHING, Context
+from steno.redaction.context import NOTHING, Context, outweigh
 from steno.redaction.entities import Span
 from steno.redaction.redactor import Redactor
 from steno.redaction.spoken import Topic
@@ -53,11 +53,14 @@ class Tail(msgspec.Struct):
     Attributes:
         complete: It ends in a whole secret; a single number behind it is another matter.
         at: Monotonic seconds of its last sentence.
+        topic, strong: What it is about.
     """
 
     parts: list[Part]
     complete: bool
     at: float
+    topic: int = 0
+    strong: bool = False
 
 
 class Entry(msgspec.Struct):
@@ -179,17 +182,45 @@ class Carry:
             self._append(sentence, text, [], None)
             return self._release()
         offset = 0
-        analysis = None
-        if tail is not None:
+        analysis = self._aside(sentence, text, tail, hint)
+        if analysis is not None:
+            tail = None
+        elif tail is not None:
             joined, offset = _join(tail, text)
             analysis = self._redactor.inspect(joined, language=sentence.language, hint=hint)
             if tail.complete and _is_aside(analysis, joined, offset):
                 analysis, offset, tail = None, 0, None
         if analysis is None:
             analysis = self._redactor.inspect(text, language=sentence.language, hint=hint)
-        self._settle(sentence, text, tail, analysis, offset, now)
         self._remember(analysis.about, text, now)
+        if analysis.open is None and not self._entries:
+            self._tails.pop(sentence.lane, None)
+            spans = (
+                analysis.spans
+                if tail is None
+                else _local(analysis.spans, offset, offset + len(text), text)
+            )
+            masked = self._redactor.mask(text, spans)
+            return [RedactedSentence(sentence, masked, masking.count(spans))]
+        self._settle(sentence, text, tail, analysis, offset, now)
         return self._release()
+
+    def _aside(
+        self, sentence: Sentence, text: str, tail: Tail | None, hint: Context
+    ) -> Analysis | None:
+        """What is known of a sentence behind a whole number that has nothing to do with it.
+
+        By far the most sentences behind a number are such, and cost half as much this way.
+        """
+        if tail is None or not tail.complete or self._entries:
+            return None
+        if not self._redactor.ends_number(text, language=sentence.language):
+            return None
+        alone = self._redactor.inspect(text, language=sentence.language, hint=hint)
+        if not alone.apart:
+            return None
+        about = outweigh(Context(Topic(tail.topic), tail.strong), alone.about)
+        return alone._replace(about=about)
 
     def _settle(
         self,
@@ -224,7 +255,13 @@ class Carry:
             self._tails.pop(sentence.lane, None)
             return
         kept = [*parts[open_from:], Part(number, sentence.utterance, text)]
-        self._tails[sentence.lane] = Tail(_bounded(kept), ending.complete, now)
+        about = analysis.about
+        if open_from > 0:  # what was said of an earlier number is none of this one's
+            text = " ".join(part.text for part in kept)
+            about = self._redactor.inspect(text, language=sentence.language, hint=NOTHING).about
+        self._tails[sentence.lane] = Tail(
+            _bounded(kept), ending.complete, now, int(about.topic), about.strong
+        )
 
     def _append(self, sentence: Sentence, text: str, spans: list[Span], until: float | None) -> int:
         number = self._next_number
@@ -289,7 +326,7 @@ class Carry:
                 for e in self._entries
             ],
             tails={
-                lane: Tail(list(tail.parts), tail.complete, now - tail.at)
+                lane: msgspec.structs.replace(tail, parts=list(tail.parts), at=now - tail.at)
                 for lane, tail in self._tails.items()
             },
             next_number=self._next_number,
@@ -307,7 +344,7 @@ class Carry:
             for e in state.entries
         )
         self._tails = {
-            lane: Tail(list(tail.parts), tail.complete, now - tail.at)
+            lane: msgspec.structs.replace(tail, parts=list(tail.parts), at=now - tail.at)
             for lane, tail in state.tails.items()
         }
         self._next_number = state.next_number

@@ -119,11 +119,16 @@ def of_sentence(tokens: list[Token], telling: Iterable[int], table: Table) -> Co
     found = NOTHING
     for index in telling:
         context = topic_at(tokens, index, table)
-        if context is NOTHING or context.topic == Topic.NONE:
-            continue
-        if found is NOTHING or context.suspicious or not found.suspicious:
-            found = context if not (found.strong and not context.strong) else found
+        if context is not NOTHING:
+            found = outweigh(found, context)
     return found
+
+
+def outweigh(found: Context, context: Context) -> Context:
+    """The weightier of what was ``found`` before and the ``context`` behind it."""
+    if context.topic == Topic.NONE or (found.strong and not context.strong):
+        return found
+    return context if context.suspicious or not found.suspicious else found
 
 
 def _look(

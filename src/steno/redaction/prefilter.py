@@ -41,6 +41,7 @@ def secret_words(code: str) -> frozenset[str]:
     return _simple(code) | _SPOKEN_AT | TABLES[code].dots | compound
 
 
+@cache
 def _simple(code: str) -> frozenset[str]:
     return frozenset(
         word

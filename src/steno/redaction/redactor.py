@@ -10,7 +10,7 @@ import msgspec
 from steno.core.transcript import RawText, RedactedText
 from steno.errors import ConfigError, RedactionError
 from steno.redaction import checksums, masking, prefilter
-from steno.redaction.analysis import Analysis, analyse, regions_for
+from steno.redaction.analysis import Analysis, analyse, ends_number, regions_for
 from steno.redaction.context import NOTHING, Context
 from steno.redaction.entities import Recogniser, Span
 from steno.redaction.masking import Mask
@@ -104,6 +104,10 @@ class Redactor:
         if self._recognisers:
             return True
         return self._notable[lexicon(language).code](text.encode()) is not None
+
+    def ends_number(self, text: str, *, language: str) -> bool:
+        """Whether normalised ``text`` begins with a word no number before it goes on with."""
+        return not self._recognisers and ends_number(text, lexicon(language))
 
     def inspect(self, text: str, *, language: str, hint: Context) -> Analysis:
         """Spans, unfinished end and topic of normalised ``text``; for ``carry``."""

@@ -252,6 +252,16 @@ def _build(
         _take_quantities(text, tokens, numbers)
 
 
+def first_piece(text: str, meanings: Meanings) -> _Piece:
+    """Text, kind and marks of the first token of normalised ``text``."""
+    chunk = text.split(" ", 1)[0].lower()
+    if not chunk:
+        return "", SIGN, 0
+    if chunk.isalpha():
+        return chunk, PLAIN, _meaning(chunk, meanings.bits)
+    return _pieces(chunk, meanings.bits)[0]
+
+
 def _pieces(chunk: str, bits_of: Mapping[str, int]) -> Sequence[_Piece]:
     """The tokens of a word which has signs or digits in it."""
     if chunk.isalnum():
