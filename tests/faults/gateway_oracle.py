@@ -26,7 +26,7 @@ CANARIES = ("415-555-0142", "4155550142", "555-0142", "nora.lind", "nora.lind@ex
 TEXTS = ("parcel was", "tracking page", "your new delivery", "el paquete")
 """Words of a load's transcript."""
 
-WINDOW_US = 150_000
+WINDOW_US = 250_000
 """A fragment that came so shortly before a kill may not have been committed: 50 ms until an
 open window is journalled, and its fsync, on a busy machine."""
 

@@ -100,7 +100,8 @@ async def test_nothing_is_lost_over_many_kills(tmp_path: Path, victim: str) -> N
 async def test_the_harness_catches_a_planted_bug(tmp_path: Path, bug: str, seen: set[str]) -> None:
     """A gateway that breaks one promise is found out by a few kills, an honest one is not."""
     command = (sys.executable, PLANTED, bug, "live")
-    async with rig(tmp_path, load(), command=command) as one:
+    # Slow enough that open windows are older than what a kill may cost.
+    async with rig(tmp_path, load(rate=120), command=command) as one:
         witness = Witness(one.sim.world)
         for _ in range(3):
             if not one.gateway.running:
