@@ -337,6 +337,19 @@ def test_idle_conversations_are_forgotten_and_their_number_is_bounded() -> None:
     assert target.conversations == 0
 
 
+def test_a_conversation_that_was_forgotten_goes_on_in_its_language() -> None:
+    """The model was switched once; after a long silence it is not switched again."""
+    target = pipeline(language=LanguageRule(recent=2, min_evidence=2), idle_s=60.0)
+    say(target, *(frag(i, "hola amigo", language="es-ES", final=True) for i in range(2)))
+    ((conversation, wanted),) = target.switches
+    target.switch_made(conversation, wanted, applied=True, now=2.0, now_us=2 * S)
+    target.take(2.0)
+    assert target.evict(100.0) == 1
+    target.switches.clear()
+    say(target, *(frag(200 + i, "sigo aquí", language="es-ES", final=True) for i in range(4)))
+    assert target.switches == []
+
+
 def test_a_damaged_journal_entry_is_refused_without_its_content() -> None:
     """The caller is told, and nothing of the bytes is in the message."""
     with pytest.raises(RedactionError) as caught:

@@ -40,6 +40,7 @@ is under the ten seconds after which a supervisor kills."""
 CLOSE_S = 2.5
 FINISH_S = 2.0
 RETAIN_EVERY_S = 3600.0
+FIRST_TOKEN_S = 3.0
 DAY_US = 86_400_000_000
 
 

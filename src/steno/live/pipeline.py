@@ -61,7 +61,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     hold_s: float = 5.0
     language: LanguageRule = LanguageRule()
     quiet_span_s: float = 60.0
-    idle_s: float = 1800.0
+    idle_s: float = 300.0
     max_conversations: int = 100_000
     quarantines_per_s: int = 10
 
@@ -118,6 +118,7 @@ class Pipeline:
         self._dirty: set[str] = set()
         self._gone: set[str] = set()  # dropped while journalled
         self._heap: list[tuple[float, str]] = []
+        self._languages: dict[str, str] = {}  # of forgotten conversations, where not the first
         self._gaps: dict[str, list[OpenGap]] = {}
         self._gaps_changed = False
         self._payload = msgspec.json.Encoder()
@@ -401,7 +402,7 @@ class Pipeline:
             if state.seen_s < limit and not state.journalled and name not in self._dirty
         ]
         for name in idle:
-            del self._conversations[name]
+            self._forget(name, self._conversations.pop(name))
         return len(idle)
 
     @property
@@ -420,7 +421,17 @@ class Pipeline:
         if len(self._conversations) >= self._settings.max_conversations:
             self._drop_one()
         state = self._conversations[name] = _Conversation(name, self._settings, self._redactor)
+        language = self._languages.pop(name, "")
+        if language:
+            state.language.current = language
         return state
+
+    def _forget(self, name: str, state: _Conversation) -> None:
+        """Keep of a conversation only the language it was switched to, should it go on."""
+        if state.language.current != self._settings.language.initial:
+            self._languages[name] = state.language.current
+            if len(self._languages) > self._settings.max_conversations:
+                del self._languages[next(iter(self._languages))]
 
     def _drop_one(self) -> None:
         """Make room: the conversation heard of the longest ago gives out what it has."""
@@ -431,6 +442,7 @@ class Pipeline:
             self._gone.add(name)
         self._finish(state, state.assembler.flush(state.seen_s), state.seen_s)
         self._release(state, state.carry.flush(state.seen_s))
+        self._forget(name, state)
 
     def _schedule(self, name: str, state: _Conversation, now: float) -> None:
         due = state.assembler.next_deadline()

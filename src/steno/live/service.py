@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from steno.core.language import SwitchWanted
-from steno.core.records import GapCause, Record
+from steno.core.records import Draft, GapCause, Record
 from steno.core.timing import Backoff
 from steno.core.transcript import Fragment
 from steno.errors import AuthError, IntegrityError, RateLimited, StenoError, StorageError
@@ -192,7 +192,7 @@ class LiveService:
     def _committed(
         self,
         done: asyncio.Future[list[Record]],
-        drafts: list,  # type: ignore[type-arg]
+        drafts: list[Draft],
         plain: dict[str, bytes | None],
     ) -> None:
         self._in_flight = False
@@ -364,13 +364,14 @@ class LiveService:
         self._pipeline.flush(self._clock())
         if not self._in_flight:
             self._flush()
-        finished = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self._in_flight or self._pipeline.dirty:
-                    if not self._in_flight and self._flush_timer is None:
-                        self._flush()
-                    await asyncio.wait([asyncio.ensure_future(self._idle.wait())], timeout=0.05)
+        deadline = self._clock() + timeout_s
+        while (self._in_flight or self._pipeline.dirty) and self._clock() < deadline:
+            if not self._in_flight and self._flush_timer is None:
+                self._flush()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await self._idle.wait()
+                    await asyncio.sleep(0.01)  # idle, but a young window is still to be journalled
         finished = not self._in_flight and not self._pipeline.dirty
         for timer in (self._flush_timer, self._deadline_timer):
             if timer is not None:

@@ -120,7 +120,7 @@ def connect(
         connection.execute(
             f"PRAGMA page_size={PAGE_BYTES}; PRAGMA journal_mode=WAL;"
             f"PRAGMA synchronous={synchronous}; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;"
-            "PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-16000; PRAGMA temp_store=MEMORY;"
+            "PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-4000; PRAGMA temp_store=MEMORY;"
             "PRAGMA trusted_schema=OFF"
         ).fetchall()  # a statement that gives a row holds the next ones up until it is read
     except (apsw.Error, OSError) as exc:
