@@ -224,17 +224,29 @@ class Gateway(Process):
     async def metric(self, name: str, **labels: str) -> float:
         """Give the value of a metric; 0 when it is not there yet."""
         _, text = await self.page("/metrics")
-        return sum(
-            float(line.rpartition(" ")[2])
-            for line in text.splitlines()
-            if line.partition("{")[0].partition(" ")[0] == name
-            and all(f'{key}="{value}"' in line for key, value in labels.items())
+        return _value(text, name, labels)
+
+    async def within(self, histogram: str, bound: str) -> tuple[float, float]:
+        """Give how many observations were within a bound, and how many there were, at once."""
+        _, text = await self.page("/metrics")
+        return (
+            _value(text, f"{histogram}_bucket", {"le": bound}),
+            _value(text, f"{histogram}_count", {}),
         )
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Give whether it calls itself ready, and what it says of its components."""
         status, text = await self.page("/readyz")
         return status == 200, json.loads(text)["components"]
+
+
+def _value(text: str, name: str, labels: Mapping[str, str]) -> float:
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.partition("{")[0].partition(" ")[0] == name
+        and all(f'{key}="{value}"' in line for key, value in labels.items())
+    )
 
 
 class ConsumerProcess(Process):

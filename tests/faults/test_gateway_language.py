@@ -17,9 +17,7 @@ CONFIG = "*/transcription/config"
 
 async def within(one: Rig, bound: str) -> tuple[float, float]:
     """Give how many sentences were acknowledged within a bound of the histogram, and in all."""
-    name = "steno_delivery_source_to_acked_seconds"
-    inside = await one.gateway.metric(f"{name}_bucket", le=bound)
-    return inside, await one.gateway.metric(f"{name}_count")
+    return await one.gateway.within("steno_delivery_source_to_acked_seconds", bound)
 
 
 @pytest.mark.timeout(40)

@@ -92,7 +92,10 @@ def test_long_texts_take_linear_time(piece: str) -> None:
     """Ten times the text takes about ten times as long: nobody stalls the gateway."""
     took = []
     for size in (500, 5000):
-        start = time.process_time()
-        REDACTOR.redact(RawText(piece * size), language="en")
-        took.append(time.process_time() - start)
+        tries = []
+        for _ in range(3):  # the best of three: a busy machine makes single ones long
+            start = time.process_time()
+            REDACTOR.redact(RawText(piece * size), language="en")
+            tries.append(time.process_time() - start)
+        took.append(min(tries))
     assert took[1] < 40 * max(took[0], 0.002)

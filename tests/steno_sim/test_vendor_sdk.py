@@ -23,6 +23,18 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 CALL = "7d2c9a10-51b3-4b0e-8a44-0f6e2b7c9d01"
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the SDK a home of its own.
+
+    It watches the folder of its settings for as long as the process lives, and where that folder
+    is missing the one above it, with everything below: another test's files among them.
+    """
+    folder = tmp_path_factory.getbasetemp() / "vendor-sdk-home"
+    (folder / ".genesyscloudpython").mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("HOME", str(folder))
+
+
 def sdk() -> Any:  # Any: the SDK has no types
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
