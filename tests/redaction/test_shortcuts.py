@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redaction.redaction_helpers import LABELS, sentence
+from redaction.redaction_helpers import LABELS, redacted, sentence
 from steno.core.transcript import Sentence
 from steno.redaction import Carry, analysis
 from steno.redaction.analysis import Analysis
 from steno.redaction.carry import Tail
 from steno.redaction.context import NOTHING, Context
+from steno.redaction.spoken import Topic
 from steno.redaction.tokens import Meanings, Scan, scan
 
 _SAID = (
@@ -44,6 +45,17 @@ def test_words_left_out_of_the_analysis_make_no_difference(text: str, language: 
     assert short.open == full.open or (full.open is not None and not full.open.hold)
 
 
+def test_a_number_sees_its_topic_past_a_nearer_word_that_is_none() -> None:
+    text = "oh well the weather here what is the cvv2 please a b c d e f number 713"
+    near = text.replace("a b c d e f ", "a b c ")
+    for said in (text, near):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(analysis, "scan", _whole)
+            full = LABELS.inspect(said, language="en-US", hint=NOTHING)
+        assert LABELS.inspect(said, language="en-US", hint=NOTHING).spans == full.spans
+    assert full.spans
+
+
 class Thorough(Carry):
     """A carry which looks at every sentence together with the number before it."""
 
@@ -69,6 +81,11 @@ def test_a_sentence_behind_a_number_comes_out_the_same_looked_at_alone(
         assert quick.push(spoken, now=now) == thorough.push(spoken, now=now)
         assert quick.remembers(now) == thorough.remembers(now)
     assert quick.flush(9.0) == thorough.flush(9.0)
+
+
+def test_a_topic_with_a_digit_in_it_is_one() -> None:
+    assert LABELS.inspect("the cvv2", language="en-US", hint=NOTHING).about.topic == Topic.CODE
+    assert redacted("the cvv2 is four one five") == "the cvv2 is [CARD]"
 
 
 def test_a_number_goes_on_in_the_sentence_behind_a_whole_one() -> None:

@@ -130,21 +130,20 @@ def scan(text: str, meanings: Meanings, *, whole: bool) -> Scan:
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     chunks = lower.split(" ")
     bits_of = meanings.bits
+    get = bits_of.get
     hits = [i for i, chunk in enumerate(chunks) if chunk in bits_of or not chunk.isalpha()]
     if "nummer" in lower:
-        # German makes a new word of any word and "nummer".
-        ends = [i for i, chunk in enumerate(chunks) if chunk[-6:] == "nummer" and chunk.isalpha()]
+        ends = [i for i, chunk in enumerate(chunks) if chunk[-6:] == "nummer"]
         hits = sorted({*hits, *ends})
-    known: dict[int, Sequence[_Piece]] = {}
+    odd: dict[int, Sequence[_Piece]] = {}
     seen = 0
     marked: list[tuple[int, int]] = []
     for index in hits:
         chunk = chunks[index]
-        if chunk.isalpha():
-            bits = _meaning(chunk, bits_of)
-            known[index] = ((chunk, PLAIN, bits),)
-        else:
-            known[index] = pieces = _pieces(chunk, bits_of)
+        bits = get(chunk)
+        # The tables have words with hyphens and digits too ("cvv2"): these are odd all the same.
+        if bits is None or not chunk.isalpha():
+            odd[index] = pieces = _pieces(chunk, bits_of)
             bits = 0
             for piece in pieces:
                 bits |= piece[2]
@@ -161,7 +160,7 @@ def scan(text: str, meanings: Meanings, *, whole: bool) -> Scan:
         stretches = _stretches(marked, seen, len(chunks))
     found = Scan([], seen, [], [], whole)
     if stretches:
-        _build(found, text, chunks, known, stretches)
+        _build(found, text, chunks, odd, stretches, bits_of)
     return found
 
 
@@ -206,6 +205,11 @@ def _stretches(marked: list[tuple[int, int]], seen: int, count: int) -> list[tup
             if stop:
                 stretches.append((first, stop))
             first = before
+        elif before < first:
+            # A number sees farther back than the topic before it: their stretches are one.
+            first = max(0, before)
+            while stretches and stretches[-1][1] >= first:
+                first = min(first, stretches.pop()[0])
         if after >= stop:
             stop = after + 1
     if stop:
@@ -217,11 +221,12 @@ def _build(
     found: Scan,
     text: str,
     chunks: list[str],
-    known: dict[int, Sequence[_Piece]],
+    odd: Mapping[int, Sequence[_Piece]],
     stretches: list[tuple[int, int]],
+    bits_of: Mapping[str, int],
 ) -> None:
     """Add the tokens of the ``stretches`` (chunk indices from and to), gaps between them."""
-    tokens, numbers, telling = found.tokens, found.numbers, found.telling
+    tokens, get = found.tokens, bits_of.get
     done = at = 0
     for first, stop in stretches:
         if first > done:
@@ -229,17 +234,18 @@ def _build(
             tokens.append(Token(at, at + size, _GAP, PLAIN))
             at += size + 1
         for index in range(first, stop):
-            if index not in known:
-                chunk = chunks[index]
-                end = at + len(chunk)
-                tokens.append(Token(at, end, chunk, PLAIN))
+            if index not in odd:
+                word = chunks[index]
+                bits = get(word, 0)
+                if bits & _SEEING:
+                    _note(found, bits)
+                end = at + len(word)
+                tokens.append(Token(at, end, word, PLAIN, bits))
                 at = end + 1
                 continue
-            for word, kind, bits in known[index]:
-                if bits & NUMBER:
-                    numbers.append(len(tokens))
-                if bits & TELLING:
-                    telling.append(len(tokens))
+            for word, kind, bits in odd[index]:
+                if bits & _SEEING:
+                    _note(found, bits)
                 end = at + len(word)
                 tokens.append(Token(at, end, word, kind, bits))
                 at = end
@@ -248,8 +254,16 @@ def _build(
     if done < len(chunks):
         # Stands for the rest of the text: whatever was said before it does not end the text.
         tokens.append(Token(at, len(text), _GAP, PLAIN))
-    if numbers:
-        _take_quantities(text, tokens, numbers)
+    if found.numbers:
+        _take_quantities(text, tokens, found.numbers)
+
+
+def _note(found: Scan, bits: int) -> None:
+    """Remember where the next token stands, for what looks at numbers or topics only."""
+    if bits & NUMBER:
+        found.numbers.append(len(found.tokens))
+    if bits & TELLING:
+        found.telling.append(len(found.tokens))
 
 
 def first_piece(text: str, meanings: Meanings) -> _Piece:
@@ -263,11 +277,11 @@ def first_piece(text: str, meanings: Meanings) -> _Piece:
 
 
 def _pieces(chunk: str, bits_of: Mapping[str, int]) -> Sequence[_Piece]:
-    """The tokens of a word which has signs or digits in it."""
+    """The tokens of a word which has signs or digits in it, or ends in "nummer"."""
     if chunk.isalnum():
-        if chunk.isascii() and not (chunk[0].isdigit() or chunk[2:4].isdigit()):
-            return ((chunk, MIXED, 0),)  # "c7f12"
-        return (_piece(chunk, bits_of),)
+        if not chunk.isascii() or chunk[0].isdigit() or chunk[2:4].isdigit() or chunk.isalpha():
+            return (_piece(chunk, bits_of),)
+        return ((chunk, MIXED, bits_of.get(chunk, 0)),)  # "c7f12"
     head, sign = chunk[:-1], chunk[-1:]
     if sign in _AFTER_WORDS and head.isalpha():
         return (head, PLAIN, _meaning(head, bits_of)), (sign, SIGN, 0)
@@ -286,12 +300,13 @@ def _piece(word: str, bits_of: Mapping[str, int]) -> _Piece:
         word = word.replace("’", "'")
     if word.isalpha() or not any(map(str.isdigit, word)):
         return word, PLAIN, _meaning(word, bits_of)
+    bits = _meaning(word, bits_of)
     if word[0].isdigit():
         # The check digits of an IBAN, and what follows them in one piece, behind a country.
-        return word, MIXED, NUMBER | SECRET
-    if word[2:4].isdigit() and word[:2].isalpha() and len(word) >= _LEAST_IBAN:
-        return word, MIXED, IBAN | (SECRET if len(word) >= 2 * _LEAST_IBAN else 0)
-    return word, MIXED, 0
+        bits |= NUMBER | SECRET
+    elif word[2:4].isdigit() and word[:2].isalpha() and len(word) >= _LEAST_IBAN:
+        bits |= IBAN | (SECRET if len(word) >= 2 * _LEAST_IBAN else 0)
+    return word, MIXED, bits
 
 
 def _meaning(word: str, bits_of: Mapping[str, int]) -> int:
