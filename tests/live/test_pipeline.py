@@ -299,6 +299,14 @@ def test_malformed_messages_are_recorded_by_hash_and_a_flood_is_summed_up() -> N
     assert found[-1]["detail"] == "json (+3)"
 
 
+def test_equal_malformed_messages_of_one_read_are_records_of_their_own() -> None:
+    """Same time, same hash, and still two keys: none is taken for a repeat."""
+    target = pipeline()
+    for _ in range(3):
+        target.quarantined(Quarantined("s", "a" * 64, 7, "json", 10 * S), now=1.0)
+    assert len({draft.key for draft in target.take(2.0)[0]}) == 3
+
+
 def test_a_steady_other_language_asks_for_a_switch_and_is_recorded_once_made() -> None:
     """The record names both languages and whether the platform was told."""
     target = pipeline(language=LanguageRule(recent=4, min_evidence=2))

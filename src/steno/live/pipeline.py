@@ -125,6 +125,8 @@ class Pipeline:
         self._snapshot = msgspec.msgpack.Encoder()
         self._quarantine_s = 0.0
         self._quarantines = 0
+        self._quarantine_name = ""
+        self._quarantine_number = 0
         self._suppressed = 0
         self.drafts: list[Draft] = []
         self.switches: list[tuple[str, SwitchWanted]] = []
@@ -258,9 +260,14 @@ class Pipeline:
             sha256=event.sha256,
             detail=detail,
         )
-        self._write_gap(
-            OpenGap("", f"quarantine.{event.at_us}.{event.sha256[:16]}", 0, payload), event.at_us
-        )
+        # Equal frames of one read have one time and one hash: the number keeps their keys apart.
+        name = f"quarantine.{event.at_us}.{event.sha256[:16]}"
+        if name == self._quarantine_name:
+            self._quarantine_number += 1
+        else:
+            self._quarantine_name, self._quarantine_number = name, 0
+        utterance = f"{name}.{self._quarantine_number}" if self._quarantine_number else name
+        self._write_gap(OpenGap("", utterance, 0, payload), event.at_us)
 
     def _write_gap(self, gap: OpenGap, at_us: int) -> None:
         self._draft(Kind.GAP, gap.conversation, "", gap.utterance, gap.revision, at_us, gap.payload)
