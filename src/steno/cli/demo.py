@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SETTLE_S = 0.5
 """After the last word was sent, for it to arrive; the gateway then gives out what is open."""
 TRANSCRIPTS = "transcripts.jsonl"
-COLOURS = {"agent": "\x1b[36m", "customer": "\x1b[33m"}
+COLOURS = ("\x1b[33m", "\x1b[36m")  # speakers by number
 RESET = "\x1b[0m"
 
 
@@ -189,6 +189,7 @@ class View:
         self._quiet = quiet
         self._colour = sys.stderr.isatty()
         self._latencies_s: list[float] = []
+        self._lanes: dict[str, dict[str, int]] = {}
         self.acknowledged = 0
 
     def note(self, text: str) -> None:
@@ -206,18 +207,16 @@ class View:
         if self._quiet:
             return
         payload = msgspec.json.decode(record.payload)
+        call = record.conversation[:8]
         if record.kind == "sentence":
-            who, text = record.lane[:14], payload["text"]
-            start, end = (COLOURS["customer"], RESET) if self._colour else ("", "")
+            lanes = self._lanes.setdefault(record.conversation, {})
+            number = lanes.setdefault(record.lane, len(lanes) + 1)
+            start, end = (COLOURS[number % len(COLOURS)], RESET) if self._colour else ("", "")
             sys.stderr.write(
-                f"{record.conversation[:8]}  {payload['language']:6}{start}{who:15}{end}"
+                f"{call}  {payload['language']:6}{start}speaker {number}{end}  {payload['text']}\n"
             )
-            sys.stderr.write(f"{text}\n")
         elif record.kind == "language_changed":
-            sys.stderr.write(
-                f"{record.conversation[:8]}  language {payload['previous']} → "
-                f"{payload['language']}\n"
-            )
+            sys.stderr.write(f"{call}  language {payload['previous']} → {payload['language']}\n")
 
     def percentile_ms(self, share: float) -> float:
         """Return a percentile of the time from reading the last fragment to the ack."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -126,17 +126,17 @@ class JsonLinesSink:
         self._thread.shutdown()
 
 
-class _Target:
+class _Target(Protocol):
     """Where lines go; called from one thread."""
 
     def append(self, lines: dict[str, bytes]) -> None:
-        raise NotImplementedError
+        """Write lines that are not there yet, durably; the keys are the records' ids."""
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Let go of the file."""
 
 
-class _Stdout(_Target):
+class _Stdout:
     def append(self, lines: dict[str, bytes]) -> None:
         try:
             sys.stdout.flush()
@@ -153,7 +153,7 @@ class _Stdout(_Target):
         """Leave standard output open; it is not ours."""
 
 
-class _File(_Target):
+class _File:
     def __init__(
         self, path: Path, max_bytes: int, daily: bool, clock: Callable[[], datetime]
     ) -> None:
