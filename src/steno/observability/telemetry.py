@@ -10,14 +10,17 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
-from steno.observability.vocabulary import BUCKETS_S, FIELDS, METRICS, full_name
+from steno.observability.vocabulary import BUCKETS_S, FIELDS, METRICS, Metric, full_name
 from steno.ports import Add, FieldValue
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+    from prometheus_client.core import HistogramMetricFamily
     from prometheus_client.metrics import MetricWrapperBase
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -189,12 +192,47 @@ def _nothing(_: float) -> None:
     """Take a value of a metric that is not in the vocabulary."""
 
 
+class _Histogram:
+    """Counts by bucket, for the library to show: three are observed for every record, and the
+    library's own way of observing costs four times as much. Observed on one thread.
+    """
+
+    def __init__(self, name: str, metric: Metric) -> None:
+        self._name = name
+        self._metric = metric
+        self._series: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
+
+    def series(self, values: tuple[str, ...]) -> Add:
+        counts, total = self._series.setdefault(values, ([0] * (len(BUCKETS_S) + 1), [0.0]))
+
+        def observe(value: float) -> None:
+            counts[bisect_left(BUCKETS_S, value)] += 1
+            total[0] += value
+
+        return observe
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        from prometheus_client.core import HistogramMetricFamily
+        from prometheus_client.utils import floatToGoString
+
+        family = HistogramMetricFamily(self._name, self._metric.text, labels=self._metric.labels)
+        bounds = [*map(floatToGoString, BUCKETS_S), "+Inf"]
+        for values, (counts, total) in self._series.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric(values, buckets, total[0])
+        yield family
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        return self.collect()
+
+
 class _Metrics:
     """Binds handles to prometheus-client, each made once and kept."""
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
         self._families: dict[str, MetricWrapperBase] = {}
+        self._histograms: dict[str, _Histogram] = {}
         self._handles: dict[tuple[str, tuple[str, ...]], Add] = {}
         self._series: dict[str, int] = {}
         self._registry: CollectorRegistry | None = None
@@ -240,23 +278,22 @@ class _Metrics:
         return handle
 
     def _bound(self, name: str, values: tuple[str, ...]) -> Add:
-        from prometheus_client import Counter, Gauge, Histogram
+        from prometheus_client import Counter, Gauge
 
         metric = METRICS[name]
+        if metric.kind == "histogram":
+            histogram = self._histograms.get(name)
+            if histogram is None:
+                histogram = self._histograms[name] = _Histogram(name, metric)
+                self.registry.register(histogram)
+            return histogram.series(values)
         family = self._families.get(name)
         if family is None:
-            if metric.kind == "histogram":
-                family = Histogram(
-                    name, metric.text, metric.labels, registry=self.registry, buckets=BUCKETS_S
-                )
-            else:
-                wrapper = Counter if metric.kind == "counter" else Gauge
-                family = wrapper(name, metric.text, metric.labels, registry=self.registry)
+            wrapper = Counter if metric.kind == "counter" else Gauge
+            family = wrapper(name, metric.text, metric.labels, registry=self.registry)
             self._families[name] = family
         child = family.labels(*values) if values else family
         match child:
-            case Histogram():
-                return child.observe
             case Gauge():
                 return child.set
             case Counter():
