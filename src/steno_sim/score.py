@@ -1,8 +1,9 @@
 """Comparing what a consumer received with what the simulator said.
 
-Nothing of the product is used here: a received sentence is a pattern in which each mask stands
-for any words, and an utterance is accounted for when one sentence, or a few in a row, match it
-as a whole. So words that were lost, doubled, changed or masked without being secret show.
+Nothing of the product is used here: a received sentence is a pattern in which a mask stands for
+as many words as the utterance's secrets have, and one more. An utterance is accounted for when
+one sentence, or a few in a row, match it as a whole. So words that were lost, doubled, changed or
+masked without being secret show.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from steno_sim.ledger import Truth
 MASK = re.compile(r"\[[A-Z]+\]")
 _WORD = re.compile(r"[\W_]+")
 _RUN = 6  # sentences of one utterance tried together, at the most
-_MASKED_WORDS = 40
+_SPARE_WORDS = 1
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -51,19 +52,21 @@ def plain(text: str) -> str:
     return " ".join(_WORD.sub(" ", text).casefold().split())
 
 
-def _pattern(texts: Sequence[str]) -> re.Pattern[str]:
+def _pattern(texts: Sequence[str], most: int) -> re.Pattern[str]:
     pieces = [plain(piece) for piece in MASK.split(" ".join(texts))]
-    words = rf"(?:\S+ ?){{1,{_MASKED_WORDS}}}"
+    words = rf"(?:\S+ ?){{1,{most}}}"
     joined = re.escape(pieces[0])
     for piece in pieces[1:]:
         joined += rf" ?{words} ?" + re.escape(piece)
     return re.compile(joined)
 
 
-def _matches(texts: Sequence[str], said: str) -> bool:
-    if not any("[" in text for text in texts):
+def _matches(texts: Sequence[str], said: str, secret_words: int) -> bool:
+    if not any(MASK.search(text) for text in texts):
         return plain(" ".join(texts)) == said
-    return _pattern(texts).fullmatch(said) is not None
+    if not secret_words:
+        return False  # nothing was to be masked
+    return _pattern(texts, secret_words + _SPARE_WORDS).fullmatch(said) is not None
 
 
 def score(truth: Truth, heard: Iterable[Heard]) -> Score:
@@ -88,7 +91,8 @@ def score(truth: Truth, heard: Iterable[Heard]) -> Score:
                 partly.setdefault(key, []).append(plain(said.text))
                 continue
             sentences += len(said.sentences)
-            if not _take(lanes.get(key, []), plain(said.text)):
+            secret_words = sum(len(plain(secret.text).split()) for secret in said.secrets)
+            if not _take(lanes.get(key, []), plain(said.text), secret_words):
                 lost += len(said.sentences)
                 lost_ids.append(said.id)
     repeated = sum(
@@ -97,11 +101,11 @@ def score(truth: Truth, heard: Iterable[Heard]) -> Score:
     return Score(sentences, lost, repeated, leaks(truth, received), lost_ids)
 
 
-def _take(lane: list[Heard], said: str) -> bool:
+def _take(lane: list[Heard], said: str, secret_words: int) -> bool:
     """Remove the sentences that say an utterance; False when there are none."""
     for start in range(len(lane)):
         for stop in range(start + 1, min(start + _RUN, len(lane)) + 1):
-            if _matches([each.text for each in lane[start:stop]], said):
+            if _matches([each.text for each in lane[start:stop]], said, secret_words):
                 del lane[start:stop]
                 return True
     return False
