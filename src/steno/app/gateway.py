@@ -261,7 +261,7 @@ async def _until_stopped(
     health: Health,
     telemetry: Telemetry,
 ) -> None:
-    """Follow the feeds until a stop is asked for, the feeds end, or the store breaks."""
+    """Follow until a stop is asked for, the feeds end, or the store or a relay breaks."""
     try:
         async with asyncio.TaskGroup() as group:
             background = [
@@ -272,6 +272,7 @@ async def _until_stopped(
             background.append(group.create_task(_stopped(stop), name="stop"))
             following = group.create_task(service.run(platform.feeds), name="live")
             ends: set[asyncio.Future[Any]] = {following, background[-1], delivery.store.failed}
+            ends.update(delivery.tasks)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for feed in platform.feeds:
                 await feed.close()
@@ -283,6 +284,9 @@ async def _until_stopped(
             if delivery.store.failed.done():
                 health.set("store", False, "broken")
                 delivery.store.failed.result()
+            for relay in delivery.tasks:
+                if relay.done():
+                    relay.result()  # one that ended by itself failed: a restart delivers the rest
     except* StenoError as errors:
         raise first_of(errors) from None
 
