@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from steno.adapters.sealing import AesGcmSealer
 from steno.adapters.store_sqlite import SqliteStore
 from steno.core.language import LanguageRule
@@ -39,9 +41,11 @@ def make_service(
     switcher: ModelSwitcher | None = None,
     settings: LiveSettings | None = None,
     rule: LanguageRule | None = None,
+    pipeline: Pipeline | None = None,
 ) -> LiveService:
     return LiveService(
-        Pipeline(
+        pipeline
+        or Pipeline(
             PipelineSettings(
                 source="transcript-stream",
                 host_group="h",
@@ -141,6 +145,32 @@ async def test_a_new_process_goes_on_with_the_sentence_of_the_killed_one(tmp_pat
         gaps = [json.loads(r.payload) for r in committed if r.kind is Kind.GAP]
         assert {gap["cause"] for gap in gaps} == {"process_down"}
         assert gaps[-1]["to_us"] == 20 * S
+
+
+class Unlucky(Pipeline):
+    """A pipeline with a bug that one conversation meets."""
+
+    def fragment(self, fragment: Fragment, *, now: float, now_us: int) -> None:
+        if "unlucky" in fragment.text:
+            raise ZeroDivisionError(fragment.text)
+        super().fragment(fragment, now=now, now_us=now_us)
+
+
+async def test_a_bug_met_by_one_fragment_is_a_gap_and_the_rest_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``accept`` never raises; what is missing is told by class, never by its text."""
+    async with opened(tmp_path) as (store, committed):
+        settings = PipelineSettings(source="transcript-stream", host_group="h")
+        service = make_service(store, pipeline=Unlucky(settings, REDACTOR))
+        assert service.accept(frag(1, "an unlucky word", final=True))
+        assert service.accept(frag(2, "good morning", final=True))
+        await until(lambda: len(committed) == 2)
+        assert await service.finish(timeout_s=2.0)
+    assert texts(committed) == ["good morning"]
+    (gap,) = [json.loads(r.payload) for r in committed if r.kind is Kind.GAP]
+    assert (gap["cause"], gap["detail"]) == ("quarantine", "ZeroDivisionError")
+    assert "unlucky" not in capsys.readouterr().err
 
 
 class FailingStore:

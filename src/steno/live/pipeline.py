@@ -476,22 +476,47 @@ class Pipeline:
         if finished and state.carry.holding:
             self._schedule(state.assembler.conversation, state, now)
 
+    def failed(self, fragment: Fragment, cause: str) -> None:
+        """A fragment could not be worked through: its words are missing, and a gap says so."""
+        at_us = fragment.at_us
+        self._missing(fragment.conversation, fragment.lane, f"{at_us}", cause, at_us, at_us, at_us)
+
     def _withhold(self, sentence: Sentence) -> None:
         """Redaction failed: the words go nowhere, and a gap says that they are missing."""
+        self._missing(
+            sentence.conversation,
+            sentence.lane,
+            sentence.utterance,
+            "RedactionError",
+            sentence.started_us,
+            sentence.ended_us,
+            sentence.completed_us,
+        )
+
+    def _missing(
+        self,
+        conversation: str,
+        lane: str,
+        utterance: str,
+        cause: str,
+        from_us: int,
+        to_us: int,
+        at_us: int,
+    ) -> None:
         self.withheld += 1
         payload = GapPayload(
             source=self._settings.source,
             cause=GapCause.QUARANTINE,
-            from_us=sentence.started_us,
-            to_us=sentence.ended_us,
-            opened_at_us=sentence.completed_us,
-            closed_at_us=sentence.completed_us,
-            conversation=sentence.conversation,
-            lane=sentence.lane,
-            detail="RedactionError",
+            from_us=from_us,
+            to_us=to_us,
+            opened_at_us=at_us,
+            closed_at_us=at_us,
+            conversation=conversation,
+            lane=lane,
+            detail=cause,
         )
-        gap = OpenGap(sentence.conversation, f"withheld.{sentence.utterance}", 0, payload)
-        self._write_gap(gap, sentence.completed_us)
+        gap = OpenGap(conversation, f"withheld.{lane}.{utterance}", 0, payload)
+        self._write_gap(gap, at_us)
 
     def _release(self, state: _Conversation, released: list[RedactedSentence]) -> None:
         state.finished = state.finished or bool(released)

@@ -117,7 +117,15 @@ class LiveService:
         had_drafts = bool(pipeline.drafts)
         if type(event) is Fragment:
             self._fragments += 1
-            pipeline.fragment(event, now=now, now_us=event.at_us)
+            try:
+                pipeline.fragment(event, now=now, now_us=event.at_us)
+            except Exception as error:  # noqa: BLE001 - a bug met by one call must not cut off all
+                pipeline.failed(event, type(error).__name__)
+                self._telemetry.error(
+                    "live.fragment_failed",
+                    conversation=event.conversation,
+                    error=type(error).__name__,
+                )
         else:
             self._other(event, now)
         # A sentence waits less long than a window's journal entry.

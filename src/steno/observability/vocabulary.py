@@ -72,6 +72,7 @@ EVENTS: Final[dict[str, str]] = {
     "live.disconnected": "A feed lost its connection, or closed it; closing line with its totals.",
     "live.failed_over": "A feed changed to the other region.",
     "live.feeds_slow_to_close": "At the end, a feed did not close its sockets in time.",
+    "live.fragment_failed": "A bug of ours: a fragment was lost, a gap says so, the rest goes on.",
     "live.language_changed": "A conversation's language changed.",
     "live.language_switch_failed": "The platform's model could not be switched; tried again.",
     "live.language_switch_refused": "The write scope is missing: changes are only recorded.",
