@@ -204,16 +204,7 @@ class NotificationsConnection:
         return True
 
     def _report(self, note: Quarantined, now: float) -> None:
-        held_back = self._common.log_budget.take(now)
-        if held_back is not None:
-            self._common.telemetry.warning(
-                "live.quarantined",
-                source=note.source,
-                cause=note.cause,
-                sha256=note.sha256,
-                size_bytes=note.size_bytes,
-                held_back=held_back,
-            )
+        self._common.log_budget.report(note, self._common.telemetry, now=now)
 
     def _pause(self) -> None:
         self.paused = True

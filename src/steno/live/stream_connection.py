@@ -141,6 +141,19 @@ class LogBudget:
         held_back, self._held_back = self._held_back, 0
         return held_back
 
+    def report(self, note: Quarantined, telemetry: Telemetry, *, now: float) -> None:
+        """Log a malformed message by its facts, if the minute has a line left."""
+        held_back = self.take(now)
+        if held_back is not None:
+            telemetry.warning(
+                "live.quarantined",
+                source=note.source,
+                cause=note.cause,
+                sha256=note.sha256,
+                size_bytes=note.size_bytes,
+                held_back=held_back,
+            )
+
 
 class Connection:
     """Reads one socket: the receiver of its messages and the judge of its life.
@@ -235,16 +248,7 @@ class Connection:
         self._signal.set()
 
     def _report(self, note: Quarantined, now: float) -> None:
-        held_back = self._shared.log_budget.take(now)
-        if held_back is not None:
-            self._shared.telemetry.warning(
-                "live.quarantined",
-                source=note.source,
-                cause=note.cause,
-                sha256=note.sha256,
-                size_bytes=note.size_bytes,
-                held_back=held_back,
-            )
+        self._shared.log_budget.report(note, self._shared.telemetry, now=now)
 
     def _pause(self) -> None:
         self._paused = True
