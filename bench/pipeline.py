@@ -17,8 +17,8 @@ import time
 from collections.abc import Iterator
 
 from steno.core.transcript import Fragment
-from steno.live.pipeline import Pipeline, PipelineSettings
 from steno.redaction.redactor import Redactor
+from steno.spine.pipeline import Pipeline, PipelineSettings
 from steno.wire.transcript_stream import Decoder
 
 SPEECH = (

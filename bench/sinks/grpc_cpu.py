@@ -26,9 +26,9 @@ from typing import Literal
 import msgspec
 import uvloop
 
+from steno.adapters.grpc_channel import GrpcSettings
 from steno.adapters.sinks.encoding import to_batch, to_json, to_transcript
 from steno.adapters.sinks.grpc import GrpcSink
-from steno.adapters.sinks.grpc_channel import GrpcSettings
 from steno.core.records import Kind, Origin, Record, SentencePayload, record_key
 from steno.ports import Ack, Add, FieldValue
 

@@ -22,8 +22,8 @@ from conformance.sink_rules import Recorder, gap, keys, retried, sentence
 from steno._proto import steno_v1_pb2, transcript_v1_pb2
 from steno.adapters.consumer.lines import LinesFile
 from steno.adapters.consumer.server import Consumer, ConsumerSettings
+from steno.adapters.grpc_channel import GrpcSettings, check_target, is_local
 from steno.adapters.sinks.grpc import DELIVER, PUSH, GrpcSink
-from steno.adapters.sinks.grpc_channel import GrpcSettings, check_target, is_local
 from steno.core.secret import Secret
 from steno.errors import ConfigError, SinkUnavailable
 from steno.ports import Ack, Reject

@@ -20,8 +20,8 @@ import msgspec
 from steno.adapters.sealing import AesGcmSealer
 from steno.adapters.sinks.grpc import GrpcSink
 from steno.core.records import Draft, Record
-from steno.live import pipeline
 from steno.ports import Ack, Outcome
+from steno.spine import pipeline
 
 
 def early_ack() -> None:

@@ -78,7 +78,7 @@ async def test_a_full_disk_is_waited_out(
             witness = Witness(one.sim.world)
             await one.heard(200)
             switch(True)
-            await one.gateway.event("live.commit_failed")
+            await one.gateway.event("spine.commit_failed")
             await not_ready(one.gateway.ready)
             taken = await held_back(one.gateway.metric)
             assert len(witness.sent) > taken, "the simulator is still sending"

@@ -55,7 +55,7 @@ async def test_a_failing_switch_delays_nothing_and_is_tried_again(
         one.consumer.start()
         one.gateway.start()
         await one.gateway.connected()
-        await one.gateway.event("live.language_switch_failed")
+        await one.gateway.event("spine.language_switch_failed")
         assert one.sim.region.config_count == 0
         await one.heard(100)
         await until(lambda: one.sim.region.config_count >= CALLS, "the switches", limit_s=40)

@@ -28,11 +28,11 @@ from steno.core.language import LanguageRule
 from steno.core.records import Record
 from steno.delivery.relay import Relay
 from steno.errors import StenoError, StorageError, TransportError
-from steno.live.pipeline import Pipeline, PipelineSettings
-from steno.live.service import LiveService, LiveSettings
 from steno.observability import Health, LogTelemetry, serve_health, watch_loop
 from steno.ports import Sink, Telemetry
 from steno.redaction.redactor import Redactor
+from steno.spine.pipeline import Pipeline, PipelineSettings
+from steno.spine.service import SpineService, SpineSettings
 
 STOP_S = 7.0
 """From the stop to the end of delivery, at the most; with closing the relays and the store it
@@ -198,13 +198,13 @@ async def run_gateway(
         )
         platform = await open_platform(config, stack, tokens_dir=state.tokens, telemetry=telemetry)
         await _first_token(platform, stop, telemetry)
-        service = LiveService(
+        service = SpineService(
             make_pipeline(config, platform.host_group),
             store=delivery.store,
             sealer=load_sealer(state.journal_key),
             switcher=platform.switcher,
             telemetry=telemetry,
-            settings=LiveSettings(commit_s=config.store.group_commit_ms / 1000),
+            settings=SpineSettings(commit_s=config.store.group_commit_ms / 1000),
             clock=time.monotonic,
             utc_us=utc_us,
             draw=random.random,
@@ -217,7 +217,7 @@ async def run_gateway(
             damaged=report.salvage.conversations if report.salvage is not None else (),
         )
         if lost:
-            telemetry.error("live.windows_lost", lost=len(lost))
+            telemetry.error("spine.windows_lost", lost=len(lost))
         health.set("store", True)
         telemetry.info("live.started", feed=config.live.source.value)
         try:
@@ -256,7 +256,7 @@ async def _until_stopped(
     config: Config,
     platform: Platform,
     delivery: Delivery,
-    service: LiveService,
+    service: SpineService,
     stop: asyncio.Event,
     health: Health,
     telemetry: Telemetry,

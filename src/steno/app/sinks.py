@@ -96,8 +96,8 @@ def make_sink(destination: AnyDestination, telemetry: Telemetry) -> Sink:
 def _grpc(destination: GrpcDestination, kinds: frozenset[Kind], telemetry: Telemetry) -> Sink:
     # The C core otherwise writes lines of its own, with addresses, to standard error.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from steno.adapters.grpc_channel import GrpcSettings
     from steno.adapters.sinks.grpc import GrpcSink
-    from steno.adapters.sinks.grpc_channel import GrpcSettings
 
     return GrpcSink(
         GrpcSettings(

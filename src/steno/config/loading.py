@@ -45,6 +45,7 @@ TUTORIAL_NAMES: tuple[tuple[str, str], ...] = (
     ("GENESYS_JWT_CONFIG", "platform.jwt_config"),
     ("CONVERSATION_ID", "live.conversations"),
     ("GENESYS_CONVERSATION_ID", "live.conversations"),
+    ("TRANSCRIPTION_GRPC_ADDR", "speech.address"),
 )
 
 # STENO_ names that are no settings: the file to read, the token of `steno consume`, what

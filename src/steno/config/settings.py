@@ -201,6 +201,221 @@ class Live(Section, frozen=True):
     ] = 1_048_576
 
 
+class Media(Section, frozen=True):
+    """Serving call audio: AudioHook and the JSON form on one port."""
+
+    listen: Annotated[
+        str,
+        doc(
+            "Address of `/audiohook` and `/media-api`. Beyond loopback it needs TLS, or a proxy "
+            "that does TLS (`behind_proxy`)."
+        ),
+    ] = "127.0.0.1:8080"
+    tls_cert: Annotated[Path | None, doc("PEM certificate chain; read again when replaced.")] = None
+    tls_key: Annotated[Path | None, doc("Its private key; readable by us alone.")] = None
+    behind_proxy: Annotated[
+        tuple[str, ...],
+        doc(
+            "Addresses or networks of proxies that do TLS for us; only from them are "
+            "`X-Forwarded-For` and `X-Forwarded-Proto` believed."
+        ),
+    ] = ()
+    public_authority: Annotated[
+        str,
+        doc(
+            "`host[:port]` as the caller dials it, when a proxy changes the Host header: "
+            "AudioHook signatures are made over it."
+        ),
+    ] = ""
+    audiohook_path: Annotated[
+        str, doc("Path of the AudioHook server.", pattern=r"^/[A-Za-z0-9._~/-]*$")
+    ] = "/audiohook"
+    json_path: Annotated[str, doc("Path of the JSON form.", pattern=r"^/[A-Za-z0-9._~/-]*$")] = (
+        "/media-api"
+    )
+    audiohook_keys: Annotated[
+        Secret,
+        doc(
+            "JSON object of AudioHook API key to its client secret (base64). An empty secret "
+            "allows unsigned requests with that key."
+        ),
+    ] = NO_SECRET
+    audiohook_public_path: Annotated[
+        str,
+        doc("Path as the caller dials it, when a proxy changes it: signatures are made over it."),
+    ] = ""
+    organisations: Annotated[
+        tuple[str, ...], doc("Organisation ids that may connect by AudioHook; empty: any.")
+    ] = ()
+    signature_age_s: Annotated[
+        float, doc("A signature older than this is refused.", unit="s", gt=0, le=300)
+    ] = 10.0
+    signature_skew_s: Annotated[
+        float, doc("By how much the caller's clock may differ from ours.", unit="s", ge=0, le=60)
+    ] = 3.0
+    bearer_tokens: Annotated[
+        Secret,
+        doc(
+            "Tokens that open the JSON form, separated by commas or spaces; several while one "
+            "is being replaced."
+        ),
+    ] = NO_SECRET
+    bearer_jwks_url: Annotated[
+        str, doc("JWKS address: bearer tokens are JWTs, verified with its keys.")
+    ] = ""
+    bearer_issuer: Annotated[str, doc("`iss` that a JWT must have; empty: not looked at.")] = ""
+    bearer_audience: Annotated[str, doc("`aud` that a JWT must have; empty: not looked at.")] = ""
+    bearer_scope: Annotated[
+        str, doc("Scope that a JWT, or the check call's answer, must grant; empty: none.")
+    ] = "media:websocket:read"
+    bearer_check_url: Annotated[
+        str,
+        doc(
+            "Address called with the bearer token: 200 means it is good (the platform's own "
+            "token; answers are kept for a minute)."
+        ),
+    ] = ""
+    origins: Annotated[
+        tuple[str, ...],
+        doc(
+            "Origins that may open the JSON form, `*.genesys.cloud` for any host of a domain; "
+            "empty: not looked at. A request without the header passes."
+        ),
+    ] = ()
+    max_calls: Annotated[
+        int, doc("Calls at once; more are refused with 503.", ge=1, le=100_000)
+    ] = 2000
+    max_calls_per_peer: Annotated[
+        int, doc("Connections of one address at once; 0: no limit of its own.", ge=0)
+    ] = 0
+    idle_s: Annotated[
+        float,
+        doc("A call that sends nothing for so long is closed, a gap recorded.", unit="s", gt=0),
+    ] = 60.0
+    ping_interval_s: Annotated[
+        float, doc("JSON form: a WebSocket ping is sent this often.", unit="s", gt=0)
+    ] = 20.0
+    reconnect_s: Annotated[
+        float,
+        doc(
+            "After an unexpected end, a call's state is kept for so long for the caller to "
+            "come back.",
+            unit="s",
+            ge=0,
+        ),
+    ] = 30.0
+    coalesce_ms: Annotated[
+        float,
+        doc("Audio is gathered for so long into one message.", unit="ms", ge=20, le=1000),
+    ] = 100.0
+    coalesce_max_ms: Annotated[
+        float,
+        doc(
+            "So long when the machine is busy: fewer, larger messages cost less.",
+            unit="ms",
+            ge=20,
+            le=2000,
+        ),
+    ] = 200.0
+    replay_s: Annotated[
+        float,
+        doc(
+            "Audio of one stream that is kept until the speech service has answered for it; "
+            "older is given up, and a gap recorded.",
+            unit="s",
+            gt=0,
+        ),
+    ] = 30.0
+    replay_mb: Annotated[int, doc("Limit of all kept audio together.", unit="MB", ge=1)] = 512
+    shutdown_s: Annotated[
+        float, doc("At the end, results are waited for so long.", unit="s", ge=0, le=300)
+    ] = 30.0
+    entities: Annotated[
+        bool,
+        doc("AudioHook: give the redacted transcript back to Genesys as `transcript` entities."),
+    ] = True
+    partials: Annotated[
+        bool,
+        doc("AudioHook: give partial transcripts back as well, redacted, at most two a second."),
+    ] = False
+    recordings: Annotated[
+        Path | None,
+        doc(
+            "Folder for WAV recordings of the calls; nothing of a paused interval is written. "
+            "Recordings are not redacted: leave it empty unless you need them."
+        ),
+    ] = None
+    languages: Annotated[
+        tuple[Annotated[str, Meta(pattern=TAG_PATTERN)], ...],
+        doc(
+            "Languages that calls may be in (BCP 47): what is told to Genesys, and what an "
+            "identifier's bare `en` is mapped to. The first of them is the default."
+        ),
+    ] = ("en-US", "es-ES", "fr-FR")
+    identifier: Annotated[
+        Literal["declared", "text", "whisper", "none"],
+        doc(
+            "How the language is identified: `declared` believes the platform, `text` looks at "
+            "the recognised words (extra `lingua`), `whisper` listens (extra `whisper`), `none` "
+            "takes the default for every call."
+        ),
+    ] = "declared"
+    identifier_model: Annotated[
+        str, doc("`whisper`: the model, a folder, or a name that is downloaded once.")
+    ] = ""
+    identifier_confidence: Annotated[
+        float, doc("An identified language counts from this confidence on.", gt=0, le=1)
+    ] = 0.8
+    voice_activity: Annotated[
+        Literal["webrtc", "silero"], doc("How speech is told from the rest.")
+    ] = "webrtc"
+    silero_model: Annotated[
+        Path | None, doc('The silero model\'s ONNX file, for `voice_activity = "silero"`.')
+    ] = None
+
+
+class Speech(Section, frozen=True):
+    """The recogniser: a speech-to-text service over gRPC, or an engine in this process."""
+
+    address: Annotated[str, doc("Speech service, `host:port` (`TRANSCRIPTION_GRPC_ADDR`).")] = ""
+    service: Annotated[
+        Literal["auto", "steno.v1", "transcription"],
+        doc("Contract to speak; `auto` tries `steno.v1` first."),
+    ] = "auto"
+    tls: Annotated[
+        Literal["auto", "on", "off"],
+        doc("`auto`: TLS except on loopback. `off` beyond loopback is refused."),
+    ] = "auto"
+    ca_file: Annotated[Path | None, doc("PEM bundle that signs the service's certificate.")] = None
+    cert_file: Annotated[Path | None, doc("Our certificate, for mutual TLS.")] = None
+    key_file: Annotated[Path | None, doc("Its private key; readable by us alone.")] = None
+    server_name: Annotated[
+        str, doc("Name expected in the service's certificate, if not its host.")
+    ] = ""
+    token: Annotated[Secret, doc("Bearer token sent with each stream; only over TLS.")] = NO_SECRET
+    engine: Annotated[
+        Literal["", "none", "pocketsphinx", "whisper", "sherpa", "vosk"],
+        doc(
+            "Recogniser in this process, in place of a service. `none`: no recognition, only "
+            "protocol, gaps and recording."
+        ),
+    ] = ""
+    model: Annotated[
+        str,
+        doc("The engine's model: a folder or file; for `whisper` also a name, downloaded once."),
+    ] = ""
+    grammar: Annotated[
+        Path | None,
+        doc("`pocketsphinx`: a JSGF grammar or a language model of what may be said."),
+    ] = None
+    workers: Annotated[
+        int, doc("Streams recognised side by side; 0: the number of processors.", ge=0, le=256)
+    ] = 0
+    max_streams: Annotated[
+        int, doc("Streams at once in `steno stt`; more get RESOURCE_EXHAUSTED.", ge=1)
+    ] = 200
+
+
 class Language(Section, frozen=True):
     """Watching the spoken language, and telling the platform when it changes."""
 
@@ -442,13 +657,15 @@ class Config(Section, frozen=True):
 
     platform: Platform = Platform()
     live: Live = Live()
+    media: Media = Media()
+    speech: Speech = Speech()
     language: Language = Language()
     redaction: Redaction = Redaction()
     delivery: Delivery = Delivery()
     store: Store = Store()
     observability: Observability = Observability()
     features: Annotated[
-        tuple[Literal["live"], ...], doc("What `steno run` runs in one process.")
+        tuple[Literal["live", "media"], ...], doc("What `steno run` runs in one process.")
     ] = ("live",)
     state_dir: Annotated[
         Path,
@@ -463,6 +680,8 @@ class Config(Section, frozen=True):
 SECTIONS: dict[str, type[Section]] = {
     "platform": Platform,
     "live": Live,
+    "media": Media,
+    "speech": Speech,
     "language": Language,
     "redaction": Redaction,
     "delivery": Delivery,

@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 from conformance.sink_rules import Recorder, sentence
+from steno.adapters.grpc_channel import GrpcSettings
 from steno.adapters.sinks.grpc import GrpcSink
-from steno.adapters.sinks.grpc_channel import GrpcSettings
 from steno.ports import Ack
 
 EXAMPLE = Path(__file__).parents[3] / "examples/drop_repeats.py"

@@ -22,9 +22,9 @@ from conformance.sink_grpc_peers import (
 )
 from conformance.sink_rules import CANARY, Peer, Recorder, SinkRules, gap, keys, retried, sentence
 from steno._proto import steno_v1_pb2, transcript_v1_pb2
+from steno.adapters.grpc_channel import GrpcSettings
+from steno.adapters.grpc_status import POLICY, Blame, retry_after_s
 from steno.adapters.sinks.grpc import GrpcSink, Mode
-from steno.adapters.sinks.grpc_channel import GrpcSettings
-from steno.adapters.sinks.grpc_status import POLICY, Blame, retry_after_s
 from steno.core.records import Kind, Record
 from steno.errors import SinkUnavailable
 from steno.ports import Ack, Reject, Retry, Sink, Unwanted

@@ -20,14 +20,14 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from steno._proto import transcript_v1_pb2
-from steno.adapters.sinks.encoding import to_transcript
-from steno.adapters.sinks.grpc_channel import (
+from steno.adapters.grpc_channel import (
     GrpcSettings,
     call_metadata,
     files_stamp,
     open_channel,
 )
-from steno.adapters.sinks.grpc_status import CLOSED, PROTOCOL_BROKEN, Blame, Verdict, judge
+from steno.adapters.grpc_status import CLOSED, PROTOCOL_BROKEN, Blame, Verdict, judge
+from steno.adapters.sinks.encoding import to_transcript
 from steno.adapters.sinks.grpc_stream import ACK, UNWANTED, StreamEnded, StreamSession
 from steno.core.records import Kind, Record
 from steno.errors import IntegrityError

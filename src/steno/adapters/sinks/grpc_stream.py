@@ -15,8 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from steno._proto import steno_v1_pb2
-from steno.adapters.sinks.encoding import to_batch
-from steno.adapters.sinks.grpc_status import (
+from steno.adapters.grpc_status import (
     CLOSED,
     PROTOCOL_BROKEN,
     TIMED_OUT,
@@ -24,6 +23,7 @@ from steno.adapters.sinks.grpc_status import (
     Verdict,
     judge,
 )
+from steno.adapters.sinks.encoding import to_batch
 from steno.core.records import Record
 from steno.errors import IntegrityError, RemoteProtocolError
 from steno.ports import Ack, Outcome, Reject, Retry, Unwanted

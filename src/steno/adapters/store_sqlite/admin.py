@@ -165,7 +165,8 @@ def purge_settled(
             db.execute(
                 "DELETE FROM conversations WHERE last_position < ? AND NOT EXISTS"
                 " (SELECT 1 FROM records r WHERE r.conversation = conversations.id)"
-                " AND NOT EXISTS (SELECT 1 FROM windows w WHERE w.key = conversations.name)",
+                " AND NOT EXISTS (SELECT 1 FROM windows w"
+                " WHERE w.key = conversations.name OR w.key LIKE '%/' || conversations.name)",
                 (first_position(before_us // 1000),),
             )
             return len(rows), 0
@@ -207,7 +208,11 @@ def _erase_rows(db: apsw.Connection, conversation: str, at_us: int) -> Erased:
         "INSERT OR IGNORE INTO tombstones(digest, at_us) VALUES(?,?)",
         (tombstone(salt, conversation), at_us),
     )
-    windows = changed(db, "DELETE FROM windows WHERE key=?", (conversation,))
+    windows = changed(
+        db,
+        "DELETE FROM windows WHERE key=? OR substr(key, instr(key, '/') + 1)=?",
+        (conversation, conversation),
+    )
     rows = fetch(db, "SELECT id FROM conversations WHERE name=?", (conversation,))
     if not rows:
         return Erased(conversation, 0, 0, 0, windows, {}, False)

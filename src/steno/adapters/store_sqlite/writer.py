@@ -349,7 +349,7 @@ class Writer:
         kept: list[Value] = []
         gone: list[Value] = []
         for key, sealed in latest.items():
-            if sealed is None or self._conversation(key).erased:
+            if sealed is None or self._conversation(conversation_of(key)).erased:
                 gone.append(key)
             else:
                 kept += (key, sealed)
@@ -401,10 +401,12 @@ class Writer:
                 )
                 self._unmark(place)
             case DeliveryState.UNWANTED:
-                self._unmark(place)
                 self._db.execute(
-                    "UPDATE records SET wanted = wanted & ~(1 << ?) WHERE position=?", place
+                    "UPDATE records SET wanted = wanted & ~(1 << ?1) WHERE position=?2 AND EXISTS"
+                    " (SELECT 1 FROM pending WHERE destination=?1 AND position=?2)",
+                    place,
                 )
+                self._unmark(place)
             case _:
                 raise StorageError("a record cannot be settled so", state=str(settlement.state))
 
@@ -448,6 +450,11 @@ def _sizes(count: int) -> Iterator[int]:
         while count >= size:
             yield size
             count -= size
+
+
+def conversation_of(journal_key: str) -> str:
+    """Return the conversation of a journal key, ``conversation`` or ``source/conversation``."""
+    return journal_key.rpartition("/")[2]
 
 
 def tombstone(salt: bytes, conversation: str) -> bytes:

@@ -17,11 +17,11 @@ from steno.core.language import LanguageRule
 from steno.core.records import Kind, Record
 from steno.core.transcript import Fragment, RawText
 from steno.errors import AuthError, PeerUnavailable, StorageError
-from steno.live.pipeline import Pipeline, PipelineSettings
-from steno.live.service import LiveService, LiveSettings
 from steno.observability import LogTelemetry
 from steno.ports import Commit, FeedTarget, FeedUp, ModelSwitcher, RecordStore
 from steno.redaction.redactor import Redactor
+from steno.spine.pipeline import Pipeline, PipelineSettings
+from steno.spine.service import SpineService, SpineSettings
 
 S = 1_000_000
 KEY = bytes(range(32))
@@ -39,11 +39,11 @@ def make_service(
     *,
     window_s: float = 5.0,
     switcher: ModelSwitcher | None = None,
-    settings: LiveSettings | None = None,
+    settings: SpineSettings | None = None,
     rule: LanguageRule | None = None,
     pipeline: Pipeline | None = None,
-) -> LiveService:
-    return LiveService(
+) -> SpineService:
+    return SpineService(
         pipeline
         or Pipeline(
             PipelineSettings(
@@ -58,7 +58,7 @@ def make_service(
         sealer=AesGcmSealer(KEY),
         switcher=switcher,
         telemetry=LogTelemetry(level="error", strict=True),
-        settings=settings or LiveSettings(commit_s=0.001, journal_s=0.002),
+        settings=settings or SpineSettings(commit_s=0.001, journal_s=0.002),
         clock=time.monotonic,
         utc_us=lambda: time.time_ns() // 1000,
         draw=lambda: 0.0,
@@ -100,7 +100,7 @@ async def test_a_final_is_stored_without_waiting_for_another_fragment(tmp_path: 
 async def test_two_sentences_in_one_fragment_do_not_wait_for_the_journal(tmp_path: Path) -> None:
     """A commit that was to journal a window later is brought forward for any sentence."""
     async with opened(tmp_path) as (store, committed):
-        service = make_service(store, settings=LiveSettings(commit_s=0.001, journal_s=30.0))
+        service = make_service(store, settings=SpineSettings(commit_s=0.001, journal_s=30.0))
         service.accept(frag(1, "tulips"))
         service.accept(frag(2, "and roses. Lilies too", final=True))
         await until(lambda: len(committed) == 2)
@@ -209,7 +209,7 @@ async def test_what_a_full_disk_refused_is_stored_later_and_in_order(tmp_path: P
 async def test_feeds_are_asked_to_wait_while_too_much_is_uncommitted(tmp_path: Path) -> None:
     """``accept`` says no at the mark, and ``ready`` returns after the commit."""
     async with opened(tmp_path) as (store, committed):
-        service = make_service(store, settings=LiveSettings(commit_s=0.001, high_water=8, batch=4))
+        service = make_service(store, settings=SpineSettings(commit_s=0.001, high_water=8, batch=4))
         answers = [service.accept(frag(i, f"word{i}", final=True)) for i in range(40)]
         assert answers[0] is True
         assert answers[-1] is False

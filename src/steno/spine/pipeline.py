@@ -1,4 +1,4 @@
-"""From fragments to drafts of records: everything ``live`` decides, without I/O.
+"""From fragments to drafts of records: everything the spine decides, without I/O.
 
 The pipeline takes events with the time they came, and collects what is to be written down:
 drafts (redacted), and for each conversation that changed a snapshot of what is still open.
@@ -215,7 +215,7 @@ class Pipeline:
         for conversation in conversations:
             gap = OpenGap(
                 conversation,
-                f"gap.{feed}.{since_us}",
+                f"gap.{feed or self._settings.source}.{since_us}",
                 0,
                 GapPayload(
                     source=self._settings.source,

@@ -13,10 +13,10 @@ from steno.core.language import LanguageRule
 from steno.core.records import Draft, GapCause, Kind
 from steno.core.transcript import Fragment, RawText
 from steno.errors import RedactionError
-from steno.live.pipeline import GAPS, Pipeline, PipelineSettings
 from steno.ports import ConversationEnded, FeedDown, FeedUp, Quarantined
 from steno.redaction.entities import Span
 from steno.redaction.redactor import Redactor
+from steno.spine.pipeline import GAPS, Pipeline, PipelineSettings
 
 S = 1_000_000
 REDACTOR = Redactor()

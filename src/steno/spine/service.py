@@ -1,4 +1,4 @@
-"""The live capability at work: feeds in, commits out, on one event loop.
+"""The spine at work: what was said in, commits out, on one event loop.
 
 One commit is under way at a time. What arrives meanwhile forms the next one, so a slow disk
 makes commits larger, not more frequent, and nothing is written out of order. When a commit
@@ -19,7 +19,6 @@ from steno.core.records import Draft, GapCause, Record
 from steno.core.timing import Backoff
 from steno.core.transcript import Fragment
 from steno.errors import AuthError, IntegrityError, RateLimited, StenoError, StorageError
-from steno.live.pipeline import GAPS, Pipeline
 from steno.ports import (
     Commit,
     ConversationEnded,
@@ -33,6 +32,7 @@ from steno.ports import (
     Sealer,
     Telemetry,
 )
+from steno.spine.pipeline import GAPS, Pipeline
 
 SWITCH_WORKERS = 4
 SWITCH_QUEUE = 1000
@@ -40,22 +40,24 @@ SWITCH_RETRY_S = 5.0
 TICK_S = 5.0
 
 
-class LiveSettings(msgspec.Struct, frozen=True):
+class SpineSettings(msgspec.Struct, frozen=True):
     """How the service works; times in seconds.
 
     Attributes:
         commit_s: Shortest time between two commits that hold records.
         journal_s: Shortest time before a commit that only journals open windows.
         high_water: Drafts waiting at which the feeds are asked to stop reading.
+        journal: Name of this service's part of the journal; two in one store must differ.
     """
 
     commit_s: float = 0.01
     journal_s: float = 0.05
     high_water: int = 1000
+    journal: str = ""
     batch: int = 256
 
 
-class LiveService:
+class SpineService:
     """Owns the pipeline: takes events from feeds, commits, switches languages."""
 
     def __init__(
@@ -66,7 +68,7 @@ class LiveService:
         sealer: Sealer,
         switcher: ModelSwitcher | None,
         telemetry: Telemetry,
-        settings: LiveSettings,
+        settings: SpineSettings,
         clock: Callable[[], float],
         utc_us: Callable[[], int],
         draw: Callable[[], float],
@@ -77,6 +79,7 @@ class LiveService:
         self._switcher = switcher
         self._telemetry = telemetry
         self._settings = settings
+        self._prefix = f"{settings.journal}/" if settings.journal else ""
         self._clock = clock
         self._utc_us = utc_us
         self._draw = draw
@@ -122,7 +125,7 @@ class LiveService:
             except Exception as error:  # noqa: BLE001 - a bug met by one call must not cut off all
                 pipeline.failed(event, type(error).__name__)
                 self._telemetry.error(
-                    "live.fragment_failed",
+                    "spine.fragment_failed",
                     conversation=event.conversation,
                     error=type(error).__name__,
                 )
@@ -187,9 +190,9 @@ class LiveService:
             self._idle.set()
             self._arm()  # what has just changed is journalled a little later
             return
-        seal = self._sealer.seal
+        seal, prefix = self._sealer.seal, self._prefix
         windows = {
-            name: None if snapshot is None else seal(snapshot, context=name)
+            (key := prefix + name): None if snapshot is None else seal(snapshot, context=key)
             for name, snapshot in plain.items()
         }
         self._in_flight = True
@@ -209,7 +212,7 @@ class LiveService:
             self._pipeline.put_back(drafts, plain)
             delay = self._backoff.next_delay(self._draw())
             self._telemetry.error(
-                "live.commit_failed",
+                "spine.commit_failed",
                 error_class=type(error).__name__ if error else "Cancelled",
                 records=len(drafts),
                 retry_s=round(delay, 3),
@@ -282,14 +285,14 @@ class LiveService:
             if not self._write_scope_missing:
                 self._write_scope_missing = True
                 self._telemetry.warning(
-                    "live.language_switch_refused", error_class=error.error_class
+                    "spine.language_switch_refused", error_class=error.error_class
                 )
             applied = False
         except StenoError as error:
             if isinstance(error, RateLimited) and error.retry_after_s is not None:
                 retry_s = error.retry_after_s
             self._telemetry.warning(
-                "live.language_switch_failed",
+                "spine.language_switch_failed",
                 conversation=conversation,
                 error_class=error.error_class,
                 retry_s=retry_s,
@@ -298,7 +301,7 @@ class LiveService:
             return
         self._telemetry.counter("steno_language_switches_total")(1)
         self._telemetry.info(
-            "live.language_changed",
+            "spine.language_changed",
             conversation=conversation,
             language=wanted.language,
             applied=applied,
@@ -322,9 +325,12 @@ class LiveService:
         now, now_us = self._clock(), self._utc_us()
         lost: list[str] = []
         restored: list[str] = []
-        for conversation, sealed in (await self._store.windows()).items():
+        for key, sealed in (await self._store.windows()).items():
+            owner, _, conversation = key.rpartition("/")
+            if owner != self._settings.journal:
+                continue
             try:
-                snapshot = self._sealer.open(sealed, context=conversation)
+                snapshot = self._sealer.open(sealed, context=key)
                 self._pipeline.restore(conversation, snapshot, now=now, now_us=now_us)
             except (IntegrityError, StenoError):
                 lost.append(conversation)
@@ -341,7 +347,7 @@ class LiveService:
             self._arm_deadline(deadline)
         self._arm()
         if restored or lost:
-            self._telemetry.info("live.windows_restored", count=len(restored), lost=len(lost))
+            self._telemetry.info("spine.windows_restored", count=len(restored), lost=len(lost))
         return lost
 
     async def run(self, feeds: Sequence[LiveFeed]) -> None:

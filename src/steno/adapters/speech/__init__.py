@@ -1,0 +1,1 @@
+"""Voice activity, language identification, recognisers, and the speech services of both sides."""

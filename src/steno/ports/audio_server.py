@@ -1,0 +1,105 @@
+"""What the media capability needs from the WebSocket server that takes call audio."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from steno.ports import SocketEnd
+
+
+class UpgradeRequest(msgspec.Struct, frozen=True):
+    """An HTTP request that wants to become a WebSocket connection.
+
+    Attributes:
+        target: Path and query exactly as on the request line.
+        path: The path alone.
+        headers: In order, names in lower case; a name may be there several times. They hold
+            credentials: ``repr`` leaves them out.
+        peer: Address of the other end, without port; behind a trusted proxy the one it names.
+        secure: It came over TLS, or a trusted proxy says so.
+    """
+
+    target: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    peer: str
+    secure: bool
+
+    def header(self, name: str) -> str:
+        """Return a header's value, several joined with ``, ``; empty when it is not there."""
+        return ", ".join(value for key, value in self.headers if key == name)
+
+    def __repr__(self) -> str:
+        return f"UpgradeRequest(path={self.path!r})"
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Answer an upgrade with an HTTP status; ``reason`` is a fixed word of ours."""
+
+    status: int
+    reason: str
+    delay_s: float = 0.0
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """Answer 101 and hand the connection to a handler."""
+
+    handler: AudioSocketHandler
+    subprotocol: str = ""
+    max_message_bytes: int = 1_048_576
+
+
+class AudioSocket(Protocol):
+    """An accepted connection. No method blocks, and none raises once it is over."""
+
+    def send_text(self, text: bytes) -> None:
+        """Send a text message, UTF-8."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send a close frame, after what was sent before; the socket goes when it is answered,
+        or after the server's limit.
+        """
+
+    def abort(self) -> None:
+        """Let go of the connection at once."""
+
+    def rest(self, seconds: float) -> None:
+        """Stop reading until the server's tick nearest to ``seconds`` after the last one of
+        this socket; what arrives meanwhile waits in the kernel and is read in one go.
+
+        A socket keeps its place in the rhythm, and sockets are spread over the ticks. To be
+        called from ``on_texts`` or ``on_binary``; does nothing when more waits already.
+        """
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the peer has not taken yet: a slow reader."""
+
+
+class AudioSocketHandler(Protocol):
+    """Takes what one connection reads; called on the loop, in order. An exception of its own
+    closes that connection with 1011 and touches no other.
+    """
+
+    def on_open(self, socket: AudioSocket) -> None:
+        """The connection is up; called once, first."""
+
+    def on_texts(self, messages: Sequence[bytes]) -> None:
+        """Text messages that arrived together, UTF-8 not yet checked."""
+
+    def on_binary(self, message: bytes) -> None:
+        """A binary message."""
+
+    def on_closed(self, end: SocketEnd) -> None:
+        """The connection is over; called once, last."""
+
+
+class UpgradeRouter(Protocol):
+    """Decides about each upgrade. What needs no other service is decided without awaiting."""
+
+    def decide(self, request: UpgradeRequest) -> Accept | Refuse | Awaitable[Accept | Refuse]:
+        """Accept or refuse."""
