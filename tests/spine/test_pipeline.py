@@ -13,7 +13,14 @@ from steno.core.language import LanguageRule
 from steno.core.records import Draft, GapCause, Kind
 from steno.core.transcript import Fragment, RawText
 from steno.errors import RedactionError
-from steno.ports import ConversationEnded, FeedDown, FeedUp, Quarantined
+from steno.ports import (
+    ConversationEnded,
+    FeedDown,
+    FeedUp,
+    LanguageHeard,
+    Missing,
+    Quarantined,
+)
 from steno.redaction.entities import Span
 from steno.redaction.redactor import Redactor
 from steno.spine.pipeline import GAPS, Pipeline, PipelineSettings
@@ -363,3 +370,27 @@ def test_a_damaged_journal_entry_is_refused_without_its_content() -> None:
     with pytest.raises(RedactionError) as caught:
         pipeline().restore("c1", b"\xffsecret", now=0.0, now_us=0)
     assert "secret" not in str(caught.value)
+
+
+def test_a_missing_interval_is_a_closed_gap_with_its_samples() -> None:
+    """What will not come is recorded once, on the lane's own clock."""
+    target = pipeline()
+    event = Missing("c1", "p1", "sequence", 5 * S, 6 * S, 7 * S, 8000, 16000, "50 frames")
+    target.missing(event)
+    (draft,) = target.drafts
+    payload = json.loads(draft.payload)
+    assert (draft.kind, draft.conversation, draft.lane) == (Kind.GAP, "c1", "p1")
+    assert (payload["from_samples"], payload["to_samples"]) == (8000, 16000)
+    assert payload["to_us"] == 6 * S
+    assert payload["closed_at_us"] == 7 * S
+
+
+def test_languages_told_apart_elsewhere_are_recorded_and_never_switched() -> None:
+    """A source whose language is identified from its audio asks for no switch of a model."""
+    target = pipeline(follows_language=False)
+    say(target, *(frag(at, "hola", final=True, language="es-ES") for at in range(1, 6)))
+    assert target.switches == []
+    target.language_heard(LanguageHeard("c1", "p1", "en-US", "es-ES", 0.93, 4, 9 * S))
+    payload = json.loads(target.drafts[-1].payload)
+    assert target.drafts[-1].kind is Kind.LANGUAGE_CHANGED
+    assert (payload["previous"], payload["language"]) == ("en-US", "es-ES")

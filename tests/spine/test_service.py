@@ -292,3 +292,40 @@ async def test_without_the_write_scope_detection_goes_on_and_nothing_is_asked_ag
         await feed.close()
         await running
         await service.finish(timeout_s=2.0)
+
+
+async def test_committed_waits_for_what_is_finished_and_for_nothing_later(tmp_path: Path) -> None:
+    """The caller may tell its peer that the words are stored."""
+    async with opened(tmp_path) as (store, committed):
+        service = make_service(store)
+        service.accept(frag(1.0, "Hello there.", final=True))
+        async with asyncio.timeout(5):
+            await service.committed()
+        assert texts(committed) == ["Hello there."]
+        async with asyncio.timeout(1):
+            await service.committed()  # nothing waits
+
+
+async def test_two_services_share_a_store_without_reading_each_others_journal(
+    tmp_path: Path,
+) -> None:
+    """Each restores its own open windows, whatever conversation they are of."""
+    said = (("", "spoken live"), ("media", "heard in a call"))
+    async with opened(tmp_path) as (store, committed):
+        for at_s, (journal, words) in enumerate(said):
+            service = make_service(
+                store, settings=SpineSettings(commit_s=0.001, journal_s=0.002, journal=journal)
+            )
+            service.accept(frag(at_s, words))
+        expected = {"c1", "media/c1"}
+        async with asyncio.timeout(5):
+            while set(await store.windows()) != expected:
+                await asyncio.sleep(0.01)
+        for journal, words in said:
+            service = make_service(
+                store, settings=SpineSettings(commit_s=0.001, journal_s=0.002, journal=journal)
+            )
+            before = len(texts(committed))
+            await service.restore(down_since_us=None)
+            assert await service.finish(timeout_s=5)
+            assert texts(committed)[before:] == [words]

@@ -229,7 +229,39 @@ class ConversationEnded(msgspec.Struct, frozen=True, gc=False):
     communication: str = ""
 
 
-FeedEvent = Fragment | Quarantined | FeedUp | FeedDown | ConversationEnded
+class Missing(msgspec.Struct, frozen=True, gc=False):
+    """Speech of one lane that will not come: an interval whose bounds are known.
+
+    Attributes:
+        cause: A ``GapCause``.
+        from_samples, to_samples: The interval on the lane's stream clock, for audio.
+        detail: A fixed word or a count.
+    """
+
+    conversation: str
+    lane: str
+    cause: str
+    from_us: int
+    to_us: int
+    at_us: int
+    from_samples: int = 0
+    to_samples: int = 0
+    detail: str = ""
+
+
+class LanguageHeard(msgspec.Struct, frozen=True, gc=False):
+    """A call's language was identified, or changed. ``evidence``: seconds of speech, or words."""
+
+    conversation: str
+    lane: str
+    previous: str
+    language: str
+    confidence: float
+    evidence: int
+    at_us: int
+
+
+FeedEvent = Fragment | Quarantined | FeedUp | FeedDown | ConversationEnded | Missing | LanguageHeard
 
 
 class FeedTarget(Protocol):

@@ -26,7 +26,14 @@ from steno.core.records import (
 )
 from steno.core.transcript import Fragment, RedactedSentence, Sentence
 from steno.errors import RedactionError
-from steno.ports import ConversationEnded, FeedDown, FeedUp, Quarantined
+from steno.ports import (
+    ConversationEnded,
+    FeedDown,
+    FeedUp,
+    LanguageHeard,
+    Missing,
+    Quarantined,
+)
 from steno.redaction.carry import MEMORY_S as CARRY_MEMORY_S
 from steno.redaction.carry import Carry, CarryState
 from steno.redaction.redactor import Redactor
@@ -52,6 +59,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
         idle_s: A conversation not heard of for so long is forgotten.
         max_conversations: Conversations held at once; beyond, the longest idle one goes.
         quarantines_per_s: Quarantine records stored per second; more are summed up.
+        follows_language: Fragments tell how the language changes; else ``language_heard`` does.
     """
 
     source: str
@@ -64,6 +72,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     idle_s: float = 300.0
     max_conversations: int = 100_000
     quarantines_per_s: int = 10
+    follows_language: bool = True
 
 
 class ConversationSnapshot(msgspec.Struct, frozen=True):
@@ -144,9 +153,10 @@ class Pipeline:
             state = self._open(name)
         state.seen_s = now
         state.seen_us = now_us
-        wanted = state.language.add(fragment.language, fragment.confidence, now=now)
-        if wanted is not None:
-            self.switches.append((name, wanted))
+        if self._settings.follows_language:
+            wanted = state.language.add(fragment.language, fragment.confidence, now=now)
+            if wanted is not None:
+                self.switches.append((name, wanted))
         finished = state.assembler.add(fragment, now=now)
         if finished:
             self._finish(state, finished, now)
@@ -269,6 +279,24 @@ class Pipeline:
         utterance = f"{name}.{self._quarantine_number}" if self._quarantine_number else name
         self._write_gap(OpenGap("", utterance, 0, payload), event.at_us)
 
+    def missing(self, event: Missing) -> None:
+        """Record an interval of a lane that will not come; it is over already."""
+        payload = GapPayload(
+            source=self._settings.source,
+            cause=GapCause(event.cause),
+            from_us=event.from_us,
+            to_us=event.to_us,
+            opened_at_us=event.at_us,
+            closed_at_us=event.at_us,
+            conversation=event.conversation,
+            lane=event.lane,
+            from_samples=event.from_samples,
+            to_samples=event.to_samples,
+            detail=event.detail,
+        )
+        utterance = f"{event.cause}.{event.from_us}.{event.from_samples}"
+        self._draft(Kind.GAP, event.conversation, event.lane, utterance, 0, event.at_us, payload)
+
     def _write_gap(self, gap: OpenGap, at_us: int) -> None:
         self._draft(Kind.GAP, gap.conversation, "", gap.utterance, gap.revision, at_us, gap.payload)
 
@@ -286,6 +314,21 @@ class Pipeline:
         )
         self._draft(
             Kind.LANGUAGE_CHANGED, conversation, "", f"language.{now_us}", 0, now_us, payload
+        )
+
+    def language_heard(self, event: LanguageHeard) -> None:
+        """Record that a call's language was identified or has changed."""
+        payload = LanguageChangedPayload(
+            event.previous, event.language, event.confidence, event.evidence, applied=True
+        )
+        self._draft(
+            Kind.LANGUAGE_CHANGED,
+            event.conversation,
+            event.lane,
+            f"language.{event.at_us}",
+            0,
+            event.at_us,
+            payload,
         )
 
     def switch_failed(self, conversation: str, *, now: float, retry_after_s: float) -> None:

@@ -25,7 +25,9 @@ from steno.ports import (
     FeedDown,
     FeedEvent,
     FeedUp,
+    LanguageHeard,
     LiveFeed,
+    Missing,
     ModelSwitcher,
     Quarantined,
     RecordStore,
@@ -88,6 +90,8 @@ class SpineService:
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_at: float | None = None
         self._in_flight = False
+        self._started = self._stored = 0  # commits begun and done
+        self._waiters: list[asyncio.Future[None]] = []
         self._flushed_at = 0.0
         self._backoff = Backoff(first_s=0.2, cap_s=5.0)
         self._room = asyncio.Event()
@@ -152,6 +156,16 @@ class SpineService:
         """Return when there is room for more."""
         await self._room.wait()
 
+    async def committed(self) -> None:
+        """Return when everything finished so far is stored."""
+        wanted = self._started + bool(self._pipeline.drafts)
+        while self._stored < wanted:
+            if not self._in_flight and self._flush_timer is None:
+                self._flush()
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
     def _other(self, event: FeedEvent, now: float) -> None:
         if isinstance(event, Quarantined):
             self._count_quarantined(1)
@@ -162,6 +176,10 @@ class SpineService:
             self._pipeline.feed_down(event)
         elif isinstance(event, ConversationEnded):
             self._pipeline.ended(event, now=now)
+        elif isinstance(event, Missing):
+            self._pipeline.missing(event)
+        elif isinstance(event, LanguageHeard):
+            self._pipeline.language_heard(event)
 
     # -- committing -----------------------------------------------------------------------
 
@@ -196,6 +214,7 @@ class SpineService:
             for name, snapshot in plain.items()
         }
         self._in_flight = True
+        self._started += 1
         self._idle.clear()
         future = self._store.submit(Commit(drafts, windows))
         future.add_done_callback(lambda done: self._committed(done, drafts, plain))
@@ -210,6 +229,7 @@ class SpineService:
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
             self._pipeline.put_back(drafts, plain)
+            self._started -= 1
             delay = self._backoff.next_delay(self._draw())
             self._telemetry.error(
                 "spine.commit_failed",
@@ -221,6 +241,11 @@ class SpineService:
                 self._flush_timer = self._loop.call_later(delay, self._flush)
             return
         self._backoff.reset()
+        self._stored += 1
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         if not self._room.is_set() and len(self._pipeline.drafts) < self._settings.high_water:
             self._room.set()
         if len(self._pipeline.drafts) >= self._settings.batch:
