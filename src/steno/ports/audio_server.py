@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -103,3 +103,32 @@ class UpgradeRouter(Protocol):
 
     def decide(self, request: UpgradeRequest) -> Accept | Refuse | Awaitable[Accept | Refuse]:
         """Accept or refuse."""
+
+
+class AudioServer(Protocol):
+    """The running server, as the capability sees it."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port it really listens on."""
+
+    def on_tick(self, callback: Callable[[], None]) -> None:
+        """Call back every 20 ms, after the sockets whose turn it is have been read, so that what
+        they brought leaves together."""
+
+    def stop_accepting(self) -> None:
+        """Refuse new upgrades with 503; open connections go on."""
+
+
+class TokenVerdict(msgspec.Struct, frozen=True):
+    """What became of a bearer token: ``status`` 0 is good, else the HTTP status to refuse with."""
+
+    status: int = 0
+    reason: str = ""
+
+
+class TokenVerifier(Protocol):
+    """Tells whether an ``Authorization`` header opens the JSON form."""
+
+    def verify(self, header: str) -> TokenVerdict | Awaitable[TokenVerdict]:
+        """Verify; only what needs another service is awaited."""

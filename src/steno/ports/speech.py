@@ -191,6 +191,24 @@ class LanguageIdentifier(Protocol):
         """Let go of the model."""
 
 
+class TextIdentifier(Protocol):
+    """Tells the language of recognised words. It runs off the loop."""
+
+    @property
+    def name(self) -> str:
+        """For logs and metrics."""
+
+    async def identify_text(self, text: str) -> LanguageGuess | None:
+        """Guess from several words of one lane; None: cannot tell.
+
+        Raises:
+            SpeechError: The models are missing or broken.
+        """
+
+    async def close(self) -> None:
+        """Let go of the models."""
+
+
 class VoiceActivity(Protocol):
     """Tells speech from the rest in one lane's audio. Not for use by several lanes."""
 
