@@ -49,7 +49,7 @@ MAX_CHARS: Final = 400
 """Of the words kept while nothing is decided: the newest."""
 
 
-class LanguageRules(msgspec.Struct, frozen=True):
+class LanguageSettings(msgspec.Struct, frozen=True):
     """Settings.
 
     Attributes:
@@ -58,6 +58,7 @@ class LanguageRules(msgspec.Struct, frozen=True):
         sure: One guess so confident changes a language that was identified before.
         rest_s: No guess changes the language sooner than this after the last change.
         declared_wins: Guesses do not count once the platform has declared a language.
+        fixed: Every call is in the default language, whatever is declared or guessed.
     """
 
     languages: tuple[str, ...] = ("en-US",)
@@ -65,6 +66,7 @@ class LanguageRules(msgspec.Struct, frozen=True):
     sure: float = 0.97
     rest_s: float = 10.0
     declared_wins: bool = True
+    fixed: bool = False
 
 
 class Evidence(StrEnum):
@@ -139,17 +141,17 @@ class LanguageChoice:
     """The language of one call or lane.
 
     Args:
-        rules: Shared by all calls.
+        settings: Shared by all calls.
     """
 
     __slots__ = (
-        "_asks", "_next_ask_ms", "_not_before", "_rival", "_rules", "_told", "_words", "evidence",
-        "language", "speech_ms",
+        "_asks", "_next_ask_ms", "_not_before", "_rival", "_settings", "_told", "_words",
+        "evidence", "language", "speech_ms",
     )  # fmt: skip
 
-    def __init__(self, rules: LanguageRules) -> None:
-        self._rules = rules
-        self.language = rules.languages[0]
+    def __init__(self, settings: LanguageSettings) -> None:
+        self._settings = settings
+        self.language = settings.languages[0]
         self.evidence = Evidence.DEFAULT
         self.speech_ms = 0
         self._asks = 0
@@ -161,8 +163,9 @@ class LanguageChoice:
 
     @property
     def is_settled(self) -> bool:
-        """A declaration holds and guesses do not count: no identifier need be asked."""
-        return self.evidence is Evidence.DECLARED and self._rules.declared_wins
+        """Guesses do not count, as while a declaration holds: no identifier need be asked."""
+        settings = self._settings
+        return settings.fixed or (self.evidence is Evidence.DECLARED and settings.declared_wins)
 
     # --- when to ask -------------------------------------------------------------------------
 
@@ -207,9 +210,9 @@ class LanguageChoice:
         A language that is not configured ends an earlier declaration: guesses count again.
         """
         tag = _usable(tag)
-        if not tag:
+        if not tag or self._settings.fixed:
             return None
-        found = nearest(tag, self._rules.languages, current=self.language)
+        found = nearest(tag, self._settings.languages, current=self.language)
         self._rival = ""
         if not found:
             if self.evidence is Evidence.DECLARED:
@@ -222,10 +225,10 @@ class LanguageChoice:
         """Take an identifier's guess; None when it changes nothing."""
         tag = _usable(guess.language)
         # Written so that a confidence that is no number does not count either.
-        if not tag or self.is_settled or not guess.confidence >= self._rules.confidence:
+        if not tag or self.is_settled or not guess.confidence >= self._settings.confidence:
             self._rival = ""
             return None
-        found = nearest(tag, self._rules.languages, current=self.language)
+        found = nearest(tag, self._settings.languages, current=self.language)
         if not found:
             return self._unsupported(tag, guess.confidence)
         if found == self.language:
@@ -236,11 +239,11 @@ class LanguageChoice:
             self._rival = found
             return None
         self._identified()
-        self._not_before = now + self._rules.rest_s
+        self._not_before = now + self._settings.rest_s
         return self._change(found, guess.confidence)
 
     def _is_believed(self, tag: str, confidence: float) -> bool:
-        if self.evidence is Evidence.DEFAULT or confidence >= self._rules.sure:
+        if self.evidence is Evidence.DEFAULT or confidence >= self._settings.sure:
             return True
         return tag == self._rival
 
@@ -290,12 +293,16 @@ class SpeechWindow:
         """Keep the speech among the samples; return its milliseconds.
 
         Args:
-            samples: As fed to the voice activity of this lane, every call of it.
+            samples: As fed to the voice activity of this lane. Where some were left out, the
+                rest is off by less than a frame.
             flags: What it answered to them.
         """
         pending = np.concatenate((self._pending, samples)) if len(self._pending) else samples
         whole = len(flags) * self._frame
-        self._pending = pending[whole:].copy()
+        if len(pending) < whole:  # the voice activity held more: not every call came here
+            pending = np.concatenate((np.zeros(whole - len(pending), np.int16), pending))
+        left = (len(pending) - whole) % self._frame
+        self._pending = pending[len(pending) - left :].copy()
         count = flags.count(1)
         if not count:
             return 0

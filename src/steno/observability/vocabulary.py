@@ -28,6 +28,7 @@ FIELDS: Final[dict[str, str]] = {
     "frames": "frames read",
     "held_back": "quarantined messages that were not logged one by one",
     "host": "host name of a peer",
+    "identifier": "name of a language identifier",
     "kind": "kind of record",
     "lag_s": "how late the event loop was, seconds",
     "language": "BCP 47 tag",
@@ -56,6 +57,9 @@ EVENTS: Final[dict[str, str]] = {
     "delivery.paused": "A destination is unavailable; everything for it waits.",
     "delivery.resumed": "A destination takes records again.",
     "delivery.settling_failed": "Outcomes could not be stored; records may be delivered again.",
+    "gateway.feeds_slow_to_close": "At the end, a feed did not close its sockets in time.",
+    "gateway.started": "The gateway follows.",
+    "gateway.stopped": "The gateway has ended; closing line with its totals.",
     "health.listening": "The health and metrics pages are served at this address.",
     "health.port_busy": "The wanted health port was taken by another program; the next was used.",
     "library.logged": "A library wrote a warning or an error; its words are withheld.",
@@ -66,25 +70,23 @@ EVENTS: Final[dict[str, str]] = {
         "A notification channel or its socket was replaced before its end, without a gap."
     ),
     "live.channels_full": "A new conversation is not followed: every notification channel is full.",
-    "spine.commit_failed": "The store took nothing; the same records are tried again.",
     "live.connected": "A feed is connected.",
     "live.dial_failed": "A feed could not be connected; tried again.",
     "live.disconnected": "A feed lost its connection, or closed it; closing line with its totals.",
     "live.failed_over": "A feed changed to the other region.",
-    "live.feeds_slow_to_close": "At the end, a feed did not close its sockets in time.",
-    "spine.fragment_failed": "A bug of ours: a fragment was lost, a gap says so, the rest goes on.",
-    "spine.language_changed": "A conversation's language changed.",
-    "spine.language_switch_failed": "The platform's model could not be switched; tried again.",
-    "spine.language_switch_refused": "The write scope is missing: changes are only recorded.",
     "live.platform_unreachable": "No token could be had at the start; tried again.",
     "live.quarantined": "A message could not be decoded; its content is gone.",
     "live.refused": "A feed is refused for our credentials or permissions; tried again slowly.",
-    "live.started": "The gateway follows.",
-    "live.stopped": "The gateway has ended; closing line with its totals.",
     "live.topics_refused": "The platform refused topics; the missing permissions are the cause.",
-    "spine.windows_lost": "Journalled windows could not be read; a gap tells what is missing.",
-    "spine.windows_restored": "Open windows of the process before were read back.",
     "loop.stalled": "The event loop stood still for more than a second.",
+    "media.certificate_replaced": "The TLS certificate was read again; new connections have it.",
+    "media.certificate_unusable": "The TLS certificate's new files do not fit; the old one stays.",
+    "media.handler_failed": "A bug of ours: one connection or upgrade failed, the others go on.",
+    "media.listening": "Call audio is taken at this address.",
+    "media.upgrade_refused": "Upgrades were refused, by cause; repeats are counted, not logged.",
+    "media.identifier_failed": "The language identifier failed; it is left alone for a while.",
+    "media.identifier_recovered": "The language identifier works again.",
+    "media.language_not_identified": "Languages are not identified: calls carry the default tag.",
     "platform.call_retried": "A call of the platform failed and is tried again.",
     "process.stray_error": "A thread or finaliser raised what nobody caught: a bug, report it.",
     "sink.close_timed_out": "At the end, a destination did not take what was on its way in time.",
@@ -92,9 +94,16 @@ EVENTS: Final[dict[str, str]] = {
     "sink.endpoint_disabled": "A webhook's endpoint is gone; it is left alone until a restart.",
     "sink.mode_found": "Which service a consumer offers.",
     "sink.protocol_broken": "A consumer broke the contract, as by acknowledging what was not sent.",
+    "spine.commit_failed": "The store took nothing; the same records are tried again.",
+    "spine.fragment_failed": "A bug of ours: a fragment was lost, a gap says so, the rest goes on.",
+    "spine.language_changed": "A conversation's language changed.",
+    "spine.language_switch_failed": "The platform's model could not be switched; tried again.",
+    "spine.language_switch_refused": "The write scope is missing: changes are only recorded.",
+    "spine.windows_lost": "Journalled windows could not be read; a gap tells what is missing.",
+    "spine.windows_restored": "Open windows of the process before were read back.",
     "store.opened": "The store is open: its records, those still to deliver, how it was left.",
-    "store.salvaged": "The store was damaged: what was readable was kept, the rest moved aside.",
     "store.retention_failed": "Old records could not be deleted; tried again in an hour.",
+    "store.salvaged": "The store was damaged: what was readable was kept, the rest moved aside.",
     "token.cache_unusable": "The token cache cannot be used; tokens are fetched without it.",
     "token.obtained": "A token was obtained.",
     "token.primary_reused": "The backup region gives no token; the primary's is used there.",
@@ -127,6 +136,14 @@ METRICS: Final[dict[str, Metric]] = {
     "steno_redactions_total": Metric("counter", ("entity",), "Spans removed, by entity."),
     "steno_language_switches_total": Metric(
         "counter", (), "Changes of the language of a conversation."
+    ),
+    "steno_language_guesses_total": Metric(
+        "counter", ("identifier",), "Answers of the language identifier."
+    ),
+    "steno_language_questions_dropped_total": Metric(
+        "counter",
+        ("identifier",),
+        "Questions to the language identifier that were given up: too many, or it had failed.",
     ),
     "steno_source_to_stored_seconds": Metric(
         "histogram", (), "From reading the completing fragment to its record's fsync."
@@ -185,6 +202,15 @@ METRICS: Final[dict[str, Metric]] = {
     ),
     "steno_sink_protocol_errors_total": Metric(
         "counter", ("destination",), "Breaches of the contract by a consumer."
+    ),
+    "steno_media_connections": Metric("gauge", (), "WebSocket connections of call audio."),
+    "steno_media_connections_total": Metric("counter", (), "WebSocket connections accepted."),
+    "steno_media_refused_total": Metric("counter", ("reason",), "Upgrades refused, by cause."),
+    "steno_media_slow_readers_total": Metric(
+        "counter", (), "Connections cut off because the peer did not read."
+    ),
+    "steno_media_protocol_errors_total": Metric(
+        "counter", (), "Connections closed because the peer broke a rule of WebSocket."
     ),
     "steno_loop_lag_seconds": Metric(
         "gauge", (), "How late the event loop was at its last look; above 1 it is starved."
