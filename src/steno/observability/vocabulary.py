@@ -204,7 +204,7 @@ METRICS: Final[dict[str, Metric]] = {
         "counter", ("destination",), "Breaches of the contract by a consumer."
     ),
     "steno_media_connections": Metric("gauge", (), "WebSocket connections of call audio."),
-    "steno_media_connections_total": Metric("counter", (), "WebSocket connections accepted."),
+    "steno_media_accepted_total": Metric("counter", (), "WebSocket connections accepted."),
     "steno_media_refused_total": Metric("counter", ("reason",), "Upgrades refused, by cause."),
     "steno_media_slow_readers_total": Metric(
         "counter", (), "Connections cut off because the peer did not read."

@@ -59,6 +59,9 @@ class AudioSocket(Protocol):
     def send_text(self, text: bytes) -> None:
         """Send a text message, UTF-8."""
 
+    def ping(self, payload: bytes = b"") -> None:
+        """Send a ping, payload at most 125 bytes; see ``PongHandler`` for its answer."""
+
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame, after what was sent before; the socket goes when it is answered,
         or after the server's limit.
@@ -71,8 +74,10 @@ class AudioSocket(Protocol):
         """Stop reading until the server's tick nearest to ``seconds`` after the last one of
         this socket; what arrives meanwhile waits in the kernel and is read in one go.
 
-        A socket keeps its place in the rhythm, and sockets are spread over the ticks. To be
-        called from ``on_texts`` or ``on_binary``; does nothing when more waits already.
+        A socket keeps its place in the rhythm, and sockets are spread over the ticks: the
+        first rest may be shorter. To be called from ``on_texts`` or ``on_binary``; does nothing
+        when more waits already. At most 2.5 s; while a socket rests, nothing is seen of it, not
+        even its end.
         """
 
     @property
@@ -95,7 +100,24 @@ class AudioSocketHandler(Protocol):
         """A binary message."""
 
     def on_closed(self, end: SocketEnd) -> None:
-        """The connection is over; called once, last."""
+        """The connection is over; called once, last, never from within a call of ours."""
+
+
+class PongHandler(AudioSocketHandler, Protocol):
+    """A handler that wants to see pongs; the method is looked for once, before ``on_open``."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """A pong, asked for or not."""
+
+
+class AudioTicks(Protocol):
+    """The reading rhythm, for who wants to work in step with it."""
+
+    def every_tick(self, hook: Callable[[], None]) -> None:
+        """Have ``hook`` called after the reads of every tick: what many sockets brought can be
+        passed on together. It is called within a tick after anything was handed to a handler,
+        and not at all while nothing arrives. For as long as the server lives.
+        """
 
 
 class UpgradeRouter(Protocol):
@@ -105,19 +127,18 @@ class UpgradeRouter(Protocol):
         """Accept or refuse."""
 
 
-class AudioServer(Protocol):
+class AudioServer(AudioTicks, Protocol):
     """The running server, as the capability sees it."""
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port it really listens on."""
 
-    def on_tick(self, callback: Callable[[], None]) -> None:
-        """Call back every 20 ms, after the sockets whose turn it is have been read, so that what
-        they brought leaves together."""
-
     def stop_accepting(self) -> None:
         """Refuse new upgrades with 503; open connections go on."""
+
+    async def close(self, timeout_s: float) -> None:
+        """Close what is still open, within the limit."""
 
 
 class TokenVerdict(msgspec.Struct, frozen=True):
