@@ -292,9 +292,13 @@ def parse_signature(text: str) -> tuple[str, bytes]:
     if member is None or len(text) > MAX_HEADER_CHARS:
         raise Refused("signature-form")
     try:
-        return member[1], base64.b64decode(member[2].encode("ascii"), validate=True)
+        value = base64.b64decode(member[2].encode("ascii"), validate=True)
     except binascii.Error:
         raise Refused("signature-form") from None
+    # One spelling for one signature: base64 has spare bits at its end.
+    if base64.b64encode(value).decode() != member[2]:
+        raise Refused("signature-form")
+    return member[1], value
 
 
 def public_authority(request: UpgradeRequest, configured: str = "") -> str:
