@@ -94,6 +94,10 @@ EVENTS: Final[dict[str, str]] = {
     "sink.endpoint_disabled": "A webhook's endpoint is gone; it is left alone until a restart.",
     "sink.mode_found": "Which service a consumer offers.",
     "sink.protocol_broken": "A consumer broke the contract, as by acknowledging what was not sent.",
+    "speech.available": "The speech service takes audio.",
+    "speech.close_timed_out": "At the end, the speech service did not answer for all in time.",
+    "speech.contract_found": "Which contract the speech service offers.",
+    "speech.unavailable": "The speech service is away or refuses; audio is kept, tried again.",
     "spine.commit_failed": "The store took nothing; the same records are tried again.",
     "spine.fragment_failed": "A bug of ours: a fragment was lost, a gap says so, the rest goes on.",
     "spine.language_changed": "A conversation's language changed.",
@@ -211,6 +215,19 @@ METRICS: Final[dict[str, Metric]] = {
     ),
     "steno_media_protocol_errors_total": Metric(
         "counter", (), "Connections closed because the peer broke a rule of WebSocket."
+    ),
+    "steno_speech_streams": Metric("gauge", (), "Streams to the speech service."),
+    "steno_speech_breaks_total": Metric(
+        "counter", ("reason",), "Calls to the speech service that broke or were refused."
+    ),
+    "steno_speech_resent_chunks_total": Metric(
+        "counter", (), "Chunks of audio sent again after a break."
+    ),
+    "steno_speech_repeats_total": Metric(
+        "counter", (), "Answers of the speech service dropped as repeats."
+    ),
+    "steno_speech_shed_seconds_total": Metric(
+        "counter", (), "Seconds of audio given up because the speech service was away too long."
     ),
     "steno_loop_lag_seconds": Metric(
         "gauge", (), "How late the event loop was at its last look; above 1 it is starved."
