@@ -116,13 +116,13 @@ class Ticks:
         reached = max(self._next, min(self._number(), self._last + _SLOTS))
         slots = self._slots
         for number in range(self._last + 1, reached + 1):
+            self._last = number
             due = slots[number & _MASK]
             if due:
                 slots[number & _MASK] = []
                 self._resting -= len(due)
                 for socket in due:
                     socket.wake()
-        self._last = reached
         self._timer = None
         self.armed = False
         if self._resting:
