@@ -1,4 +1,8 @@
-"""``steno doctor``: test what ``steno live`` needs, one thing after the other."""
+"""``steno doctor``: test what the enabled capabilities need, one thing after the other.
+
+Its subcommands look closer at one thing: ``signature`` at a captured AudioHook upgrade,
+``audiohook`` at a running server, from outside.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ from steno.cli.common import (
     make_telemetry,
     run_async,
 )
+from steno.cli.doctor_audiohook import audiohook
+from steno.cli.doctor_signature import signature
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,11 +38,23 @@ if TYPE_CHECKING:
 
     Tell = Callable[[Finding], None]
 
+app = typer.Typer(
+    invoke_without_command=True,
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("signature")(signature)
+app.command("audiohook")(audiohook)
+
 PATIENCE_S = 5.0
 """Time for all tries of one credential: someone is waiting in front of the screen."""
 
 
+@app.callback()
 def doctor(
+    context: typer.Context,
     deep: Annotated[
         bool,
         typer.Option("--deep", help="Also open the transcript stream, as `steno live` would."),
@@ -51,13 +69,16 @@ def doctor(
 ) -> None:
     """Test settings, machine, reachability, clock, credentials, permissions and consumers.
 
-    Each line is ok, warn or FAIL, with what to do about it. Exit codes: 0 nothing failed
+    With the media capability enabled or set up: also its port, certificate, keys and speech
+    service. Each line is ok, warn or FAIL, with what to do about it. Exit codes: 0 nothing failed
     (warnings allowed), 1 this machine or a consumer failed, 2 configuration, 3 credentials or
     permissions, 4 platform unreachable. A real token is fetched, past the cache; on the real
     platform a notification channel is made.
 
     Example: steno doctor --config steno.toml --deep
     """
+    if context.invoked_subcommand is not None:
+        return
     from steno.adapters.doctor import exit_code_of
     from steno.errors import ConfigError
 
@@ -145,10 +166,12 @@ class _Examination:
     async def run(self, *, deep: bool) -> None:
         from steno.adapters.doctor import check_sqlite, check_state_dir
         from steno.adapters.platform_http import HttpClient, trusted_tls
+        from steno.cli.doctor_media import examine_media, wants_media
         from steno.errors import ConfigError
 
         platform = self._config.platform
-        complete = self._required()
+        has_live = "live" in self._config.features
+        complete = has_live and self._required()
         for finding in check_state_dir(self._config.state_dir.expanduser()):
             self._tell(finding)
         self._tell(check_sqlite())
@@ -158,16 +181,25 @@ class _Examination:
             _configuration(error, self._tell)
             return
         async with HttpClient(proxy=platform.proxy or None, ca_file=platform.ca_file) as http:
-            hosts = self._hosts(platform.host or platform.environment, "platform.host")
-            await self._way(hosts, tls, http)
-            if complete:
-                await self._primary(hosts, http, tls, deep=deep)
-            if platform.backup_host:
-                backup = self._hosts(platform.backup_host, "platform.backup_host")
-                await self._way(backup, tls, http)
-                if complete:
-                    await self._backup(backup, http)
+            if wants_media(self._config):
+                await examine_media(self._config, self._tell, http)
+            if has_live:
+                await self._platform(tls, http, complete=complete, deep=deep)
         await self._consumers()
+
+    async def _platform(
+        self, tls: ssl.SSLContext, http: HttpClient, *, complete: bool, deep: bool
+    ) -> None:
+        platform = self._config.platform
+        hosts = self._hosts(platform.host or platform.environment, "platform.host")
+        await self._way(hosts, tls, http)
+        if complete:
+            await self._primary(hosts, http, tls, deep=deep)
+        if platform.backup_host:
+            backup = self._hosts(platform.backup_host, "platform.backup_host")
+            await self._way(backup, tls, http)
+            if complete:
+                await self._backup(backup, http)
 
     def _required(self) -> bool:
         """Tell what ``steno live`` lacks; True when credentials are there to be tried."""

@@ -25,13 +25,14 @@ class Lazy(NamedTuple):
 
 COMMANDS: Final[dict[str, Lazy]] = {
     "live": Lazy("live", "live", "Follow live transcripts and deliver sentences."),
+    "media": Lazy("media", "media", "Serve call audio: AudioHook and the JSON form."),
     "run": Lazy("live", "run", "Run everything the configuration enables, in one process."),
     "consume": Lazy("consume", "consume", "Run a reference gRPC consumer; writes JSON lines."),
     "redact": Lazy("redact", "redact", "Remove personal data from text, stdin to stdout."),
     "outbox": Lazy("outbox", "app", "Look at, deliver, redrive or purge stored records."),
     "erase": Lazy("erase", "erase", "Delete everything kept of a conversation."),
     "config": Lazy("config", "app", "Check or show the settings."),
-    "doctor": Lazy("doctor", "doctor", "Test reachability, credentials, permissions and clock."),
+    "doctor": Lazy("doctor", "app", "Test reachability, credentials, permissions and clock."),
     "demo": Lazy(
         "demo", "demo", "Simulator, gateway and consumer on this machine; ends by itself."
     ),

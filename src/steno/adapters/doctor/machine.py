@@ -40,7 +40,7 @@ def check_state_dir(folder: Path) -> list[Finding]:
         what = f"others have rights on it (mode {found.st_mode & 0o777:04o})"
         findings.append(fail(check, what, "Run chmod 700 on it", Area.MACHINE))
     else:
-        findings.append(_writable(check, folder))
+        findings.append(check_writable(check, folder))
     return [*findings, _space(folder)]
 
 
@@ -55,7 +55,8 @@ def check_sqlite() -> Finding:
     return fail("SQLite", f"version {version}", f"apsw with SQLite {least} or newer", Area.MACHINE)
 
 
-def _writable(check: str, folder: Path) -> Finding:
+def check_writable(check: str, folder: Path, found: str = "mode 0700, writable") -> Finding:
+    """Write a file into a folder and remove it; ``found`` is what is said when it works."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as probe:
             probe.write(b"\0" * 4096)
@@ -64,7 +65,7 @@ def _writable(check: str, folder: Path) -> Finding:
     except OSError as error:
         what = f"nothing can be written there ({type(error).__name__})"
         return fail(check, what, "Check its rights and the disk", Area.MACHINE)
-    return ok(check, "mode 0700, writable", Area.MACHINE)
+    return ok(check, found, Area.MACHINE)
 
 
 def _space(folder: Path) -> Finding:
