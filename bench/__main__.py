@@ -15,6 +15,9 @@ call can be compared with one another, not with those of another day or machine.
 ``sinks``               CPU per record handed over by gRPC, both services
 ``live``                CPU per fragment of ``steno live`` beside another build; skipped with a
                         line when STENO_BASELINE is unset
+``media``               CPU per 20 ms frame of ``steno media`` beside another build, and what is
+                        lost while the speech service is away; skipped in the same way
+``audiohook``           CPU and memory per AudioHook call, and how soon calls are opened
 ======================  ====================================================================
 """
 
@@ -49,6 +52,10 @@ MEASUREMENTS = {
     "store-relay": Measurement("store/relay.py", ("--records", "20000"), (), 300),
     "sinks": Measurement("sinks/grpc_cpu.py", ("--records", "20000"), (), 600),
     "live": Measurement("live.py", ("--runs", "1"), ("--runs", "5"), 3600),
+    "media": Measurement("media.py", ("--runs", "1"), ("--runs", "5"), 3600),
+    "audiohook": Measurement(
+        "audiohook_load.py", ("--seconds", "10"), ("--seconds", "30", "--runs", "3"), 1800
+    ),
 }
 
 
