@@ -1,7 +1,8 @@
 """The language of speech, by the language detection of whisper models (faster-whisper).
 
-One window of 30 s is encoded for every question, however short the speech: about a second of
-one processor with the ``tiny`` or ``base`` model. That is why questions are few.
+One window of 30 s is encoded for every question, however short the speech: half a second of one
+processor with a model of the size of ``tiny``, one of ``base``, three of ``small``. That is why
+questions are few.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 RATE_HZ: Final = 16_000
 MIN_SPEECH_S: Final = 1.0
-"""Under this it names languages as it names the weather."""
+"""Less is a word or two, and its answer close to chance."""
 
 LEAST_CONFIGURED: Final = 0.5
 """With less of the probability on the configured languages, it is probably none of them."""
