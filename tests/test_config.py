@@ -21,6 +21,7 @@ from steno.config import (
     find_file,
     load,
     require_live,
+    require_media,
     show,
 )
 from steno.config.loading import TUTORIAL_NAMES
@@ -77,10 +78,11 @@ def test_option_wins_over_steno_name_over_tutorial_name_over_file(tmp_path: Path
 @pytest.mark.parametrize(("name", "setting"), TUTORIAL_NAMES)
 def test_every_tutorial_name_is_accepted_as_it_stands(name: str, setting: str) -> None:
     """A tutorial's environment works unchanged."""
-    config = load(None, {**HOME, name: "value.example.com"})
+    text = "value.example.com:50061" if setting == "speech.address" else "value.example.com"
+    config = load(None, {**HOME, name: text})
     section, _, key = setting.partition(".")
     value = getattr(getattr(config, section), key)
-    expected = {"conversations": ("value.example.com",)}.get(key, "value.example.com")
+    expected = (text,) if key == "conversations" else text
     assert (value.reveal() if isinstance(value, Secret) else value) == expected
     assert config.origins[setting] == name
 
@@ -301,6 +303,17 @@ def test_family_source_and_oauth_shape_follow_one_another() -> None:
         ({"language.initial": "english!"}, "language.initial"),
         ({"features": ()}, "features"),
         ({"redaction.default_region": "usa"}, "redaction.default_region"),
+        ({"media.listen": "8080"}, "media.listen"),
+        ({"media.tls_cert": Path("a.pem")}, "media.tls_cert"),
+        ({"media.json_path": "/audiohook"}, "media.json_path"),
+        ({"media.coalesce_max_ms": 40.0}, "media.coalesce_max_ms"),
+        ({"media.languages": ()}, "media.languages"),
+        ({"media.bearer_jwks_url": "http://keys.example.com"}, "media.bearer_jwks_url"),
+        ({"media.bearer_check_url": "ftp://example.com"}, "media.bearer_check_url"),
+        ({"speech.address": "nowhere"}, "speech.address"),
+        ({"speech.address": "stt.example.com:1", "speech.tls": "off"}, "speech.tls"),
+        ({"speech.address": "127.0.0.1:1", "speech.token": Secret("t")}, "speech.token"),
+        ({"speech.cert_file": Path("a.pem")}, "speech.cert_file"),
     ],
 )
 def test_a_wrong_value_names_its_setting(settings: dict[str, object], setting: str) -> None:
@@ -359,6 +372,29 @@ def test_live_needs_credentials_and_something_to_follow() -> None:
     with pytest.raises(ConfigError, match="nothing to follow"):
         require_live(load(None, env, {"live.source": "notifications"}))
     require_live(load(None, env, {"live.source": "notifications", "live.queues": ("q",)}))
+
+
+def test_media_needs_somebody_who_may_call_and_something_that_recognises() -> None:
+    """Without keys nobody could connect, without a recogniser nothing would come of it."""
+    with pytest.raises(ConfigProblems) as caught:
+        require_media(load(None, HOME))
+    missing = {one.setting for one in caught.value.problems}
+    assert missing == {"media.audiohook_keys", "speech.address"}
+    env = {**HOME, "STENO_MEDIA_BEARER_TOKENS": CANARY}
+    require_media(load(None, env, {"speech.engine": "none"}))
+    require_media(load(None, {**env, "TRANSCRIPTION_GRPC_ADDR": "127.0.0.1:50061"}))
+
+
+@pytest.mark.parametrize(
+    "keys", [f'["{CANARY}"]', f'{{"key": "{CANARY}!"}}', '{"a key": ""}', CANARY]
+)
+def test_audiohook_keys_are_an_object_of_base64_secrets(keys: str) -> None:
+    """What is wrong with them is told without showing them."""
+    with pytest.raises(ConfigError) as caught:
+        load(None, {**HOME, "STENO_MEDIA_AUDIOHOOK_KEYS": keys})
+    assert caught.value.setting == "media.audiohook_keys"
+    assert CANARY not in str(caught.value)
+    assert load(None, {**HOME, "STENO_MEDIA_AUDIOHOOK_KEYS": '{"key": "c2VjcmV0"}'})
 
 
 @given(text=st.text(max_size=40), port=st.integers(-1, 70000))

@@ -348,14 +348,14 @@ class Rig:
             self.consumer.start()
         await self.consumer.listening()
         assert await self.gateway.stop() == 0
-        if self.gateway.events("live.stopped")[-1]["state"] == "drained":
+        if self.gateway.events("gateway.stopped")[-1]["state"] == "drained":
             return
         self.gateway.start()  # a long backlog: the rest waits in the store for the next start
         await self.gateway.connected()
         while await self.gateway.metric("steno_delivery_depth") > 0:
             await asyncio.sleep(0.1)
         assert await self.gateway.stop() == 0
-        assert self.gateway.events("live.stopped")[-1]["state"] == "drained"
+        assert self.gateway.events("gateway.stopped")[-1]["state"] == "drained"
 
 
 @asynccontextmanager

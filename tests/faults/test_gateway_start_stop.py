@@ -91,7 +91,7 @@ async def test_a_signal_drains_and_ends_with_nought(tmp_path: Path, number: sign
         one.gateway.signal(number)
         assert await one.gateway.ended() == 0
         assert time.monotonic() - began < 5
-        assert one.gateway.events("live.stopped")[0]["state"] == "drained"
+        assert one.gateway.events("gateway.stopped")[0]["state"] == "drained"
         await one.sim.world.stop()
         verdict = one.verdict(witness)
     verdict.kept()
@@ -111,7 +111,7 @@ async def test_it_ends_in_time_when_nobody_answers(tmp_path: Path) -> None:
         one.gateway.signal(signal.SIGTERM)
         assert await one.gateway.ended(limit_s=10) == 0
         took_s = time.monotonic() - began
-        assert one.gateway.events("live.stopped")[0]["state"] == "rest_in_store"
+        assert one.gateway.events("gateway.stopped")[0]["state"] == "rest_in_store"
         one.gateway.start()
         await one.gateway.connected()
         await one.drained()

@@ -1,8 +1,8 @@
-"""One gateway process: store, relays, live feeds, health; started, watched and wound down.
+"""One gateway process: store, relays, capabilities, health; started, watched and wound down.
 
-Shutdown is a sequence: the feeds close their sockets, open windows are given out and committed,
-what is stored is delivered for as long as time allows, the relays stop, the store closes. The
-rest waits in the store for the next start.
+Shutdown is a sequence: the feeds close their sockets and the calls end by their protocol, open
+windows are given out and committed, what is stored is delivered for as long as time allows, the
+relays stop, the store closes. The rest waits in the store for the next start.
 """
 
 from __future__ import annotations
@@ -12,27 +12,23 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from steno.adapters.sealing import load_sealer
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite import OpenReport, SqliteStore, StoreSettings
-from steno.app.platform import Platform, open_platform, utc_us
+from steno.app.capability import Capability, Shared
+from steno.app.platform import utc_us
 from steno.app.sinks import destinations_of, make_sink, relay_settings
 from steno.config import Config
 from steno.core.addresses import split_address
-from steno.core.language import LanguageRule
 from steno.core.records import Record
 from steno.delivery.relay import Relay
-from steno.errors import StenoError, StorageError, TransportError
+from steno.errors import StenoError, StorageError
 from steno.observability import Health, LogTelemetry, serve_health, watch_loop
 from steno.ports import Sink, Telemetry
-from steno.redaction.redactor import Redactor
-from steno.spine.pipeline import Pipeline, PipelineSettings
-from steno.spine.service import SpineService, SpineSettings
 
 STOP_S = 7.0
 """From the stop to the end of delivery, at the most; with closing the relays and the store it
@@ -40,7 +36,6 @@ is under the ten seconds after which a supervisor kills."""
 CLOSE_S = 2.5
 FINISH_S = 2.0
 RETAIN_EVERY_S = 3600.0
-FIRST_TOKEN_S = 3.0
 DAY_US = 86_400_000_000
 
 
@@ -135,30 +130,6 @@ async def _stop_relays(delivery: Delivery) -> None:
     await asyncio.gather(*delivery.tasks, return_exceptions=True)
 
 
-def make_pipeline(config: Config, host_group: str) -> Pipeline:
-    """Build the live pipeline from the settings."""
-    redaction, language = config.redaction, config.language
-    return Pipeline(
-        PipelineSettings(
-            source=config.live.source.value,
-            host_group=host_group,
-            window_s=config.live.window_s,
-            hold_s=redaction.hold_s,
-            language=LanguageRule(
-                initial=language.initial,
-                threshold=language.threshold,
-                min_evidence=language.min_evidence,
-                cooldown_s=language.cooldown_s,
-            ),
-        ),
-        Redactor(
-            mask=redaction.mask.value,
-            languages=redaction.languages,
-            default_region=redaction.default_region,
-        ),
-    )
-
-
 class _Watch:
     """Records acknowledged since the start, for the closing summary."""
 
@@ -174,12 +145,16 @@ async def run_gateway(
     *,
     stop: asyncio.Event,
     telemetry: LogTelemetry,
+    features: Collection[str] | None = None,
     wrap_sink: Callable[[Sink], Sink] | None = None,
+    on_listening: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Run ``live`` until ``stop`` is set; return the totals.
+    """Run the capabilities until ``stop`` is set; return the totals.
 
     Args:
+        features: ``live``, ``media``; the configured ones when not given.
         wrap_sink: Put around every sink, so that the demo can watch.
+        on_listening: Told the address of the audio server, ``host:port``.
 
     Raises:
         ConfigError, AuthError: It can never work as it is set up.
@@ -196,48 +171,70 @@ async def run_gateway(
         delivery = await open_delivery(
             config, state, stack, telemetry=telemetry, wrap_sink=wrap_sink
         )
-        platform = await open_platform(config, stack, tokens_dir=state.tokens, telemetry=telemetry)
-        await _first_token(platform, stop, telemetry)
-        service = SpineService(
-            make_pipeline(config, platform.host_group),
-            store=delivery.store,
-            sealer=load_sealer(state.journal_key),
-            switcher=platform.switcher,
-            telemetry=telemetry,
-            settings=SpineSettings(commit_s=config.store.group_commit_ms / 1000),
-            clock=time.monotonic,
-            utc_us=utc_us,
-            draw=random.random,
-        )
+        shared = Shared(config, state, delivery.store, telemetry, stop, on_listening)
+        capabilities = await _open(features or config.features, shared, stack)
         watch = _Watch()
         delivery.store.on_committed(watch.committed)
-        report = delivery.store.report
-        lost = await service.restore(
-            down_since_us=report.last_alive_us or None,
-            damaged=report.salvage.conversations if report.salvage is not None else (),
-        )
-        if lost:
-            telemetry.error("spine.windows_lost", lost=len(lost))
+        await _restore(capabilities, delivery.store, telemetry)
         health.set("store", True)
-        telemetry.info("live.started", feed=config.live.source.value)
         try:
-            await _until_stopped(config, platform, delivery, service, stop, health, telemetry)
+            await _until_stopped(config, capabilities, delivery, stop, health, telemetry)
         finally:
-            finished = await service.finish(timeout_s=FINISH_S)
+            finished = all(
+                await asyncio.gather(
+                    *(each.spine.finish(timeout_s=FINISH_S) for each in capabilities)
+                )
+            )
             drained = await delivery.drain(STOP_S - CLOSE_S - FINISH_S)
             summary = {
-                **service.counts,
+                **_totals(capabilities),
                 "stored": watch.stored,
                 "drained": drained and finished,
                 "seconds": round(time.monotonic() - started, 3),
             }
             telemetry.info(
-                "live.stopped",
-                count=service.counts["fragments"],
+                "gateway.stopped",
+                count=summary["fragments"],
                 records=watch.stored,
                 state="drained" if drained and finished else "rest_in_store",
             )
     return summary
+
+
+async def _open(
+    features: Collection[str], shared: Shared, stack: AsyncExitStack
+) -> list[Capability]:
+    """Build the capabilities; the libraries of one that is not wanted are not imported."""
+    found: list[Capability] = []
+    if "live" in features:
+        from steno.app.live import open_live
+
+        found.append(await open_live(shared, stack))
+    if "media" in features:
+        from steno.app.media import open_media
+
+        found.append(await open_media(shared, stack))
+    return found
+
+
+async def _restore(
+    capabilities: list[Capability], store: SqliteStore, telemetry: Telemetry
+) -> None:
+    report = store.report
+    damaged = report.salvage.conversations if report.salvage is not None else ()
+    for each in capabilities:
+        lost = await each.spine.restore(down_since_us=report.last_alive_us or None, damaged=damaged)
+        if lost:
+            telemetry.error("spine.windows_lost", lost=len(lost))
+        telemetry.info("gateway.started", feed=each.name)
+
+
+def _totals(capabilities: list[Capability]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for each in capabilities:
+        for name, count in {**each.spine.counts, **each.counts()}.items():
+            totals[name] = totals.get(name, 0) + count
+    return totals
 
 
 def _calm_collector() -> None:
@@ -254,32 +251,36 @@ def _calm_collector() -> None:
 
 async def _until_stopped(
     config: Config,
-    platform: Platform,
+    capabilities: list[Capability],
     delivery: Delivery,
-    service: SpineService,
     stop: asyncio.Event,
     health: Health,
     telemetry: Telemetry,
 ) -> None:
     """Follow until a stop is asked for, the feeds end, or the store or a relay breaks."""
+    feeds = [feed for each in capabilities for feed in each.feeds]
     try:
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(manager.run(), name="token") for manager in platform.managers
+                group.create_task(work(), name="capability")
+                for each in capabilities
+                for work in each.background
             ]
             background.append(group.create_task(_retain(config, delivery.store, telemetry)))
-            background.append(group.create_task(_watch_health(platform, delivery, health)))
+            background.append(group.create_task(_watch_health(capabilities, delivery, health)))
             background.append(group.create_task(_stopped(stop), name="stop"))
-            following = group.create_task(service.run(platform.feeds), name="live")
-            ends: set[asyncio.Future[Any]] = {following, background[-1], delivery.store.failed}
+            following = {
+                group.create_task(each.spine.run(each.feeds), name=each.name)
+                for each in capabilities
+            }
+            ends: set[asyncio.Future[Any]] = {*following, background[-1], delivery.store.failed}
             ends.update(delivery.tasks)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for feed in platform.feeds:
-                await feed.close()
-            await asyncio.wait({following}, timeout=CLOSE_S)
-            if not following.done():
-                telemetry.warning("live.feeds_slow_to_close")
-            for task in (*background, following):
+            await asyncio.gather(*(feed.close() for feed in feeds))
+            await asyncio.wait(following, timeout=CLOSE_S)
+            if not all(task.done() for task in following):
+                telemetry.warning("gateway.feeds_slow_to_close")
+            for task in (*background, *following):
                 task.cancel()
             if delivery.store.failed.done():
                 health.set("store", False, "broken")
@@ -318,32 +319,11 @@ async def _observe(
     stack.push_async_callback(end)
 
 
-async def _first_token(platform: Platform, stop: asyncio.Event, telemetry: Telemetry) -> None:
-    """Ask for a token at once, so that wrong credentials end the program and not its night.
-
-    Returns without one when a stop is asked for first: a service that hangs must not keep us.
-
-    Raises:
-        AuthError: The credentials are refused.
-    """
-    asking = asyncio.ensure_future(platform.primary.tokens.token())
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if asking.done():
-            asking.result()
-    except TransportError as error:
-        telemetry.warning("live.platform_unreachable", error_class=error.error_class)
-    finally:
-        for task in (asking, stopping):
-            task.cancel()
-        await asyncio.gather(asking, stopping, return_exceptions=True)
-
-
-async def _watch_health(platform: Platform, delivery: Delivery, health: Health) -> None:
+async def _watch_health(capabilities: list[Capability], delivery: Delivery, health: Health) -> None:
     while True:
-        connected = all(getattr(feed, "connected", 1) for feed in platform.feeds)
-        health.set("live", connected, "" if connected else "not connected")
+        for each in capabilities:
+            trouble = each.trouble()
+            health.set(each.name, not trouble, trouble)
         full = delivery.store.full
         health.set("store", not full, "disk full" if full else "")
         await asyncio.sleep(1.0)

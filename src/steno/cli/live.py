@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +18,9 @@ from steno.cli.common import (
     make_telemetry,
     run_async,
 )
+
+if TYPE_CHECKING:
+    from steno.config import Config
 
 
 def live(
@@ -84,11 +88,6 @@ def live(
     Without a destination, sentences go to standard output as JSON lines. With --json a summary
     follows at the end on standard output (when no sentences go there).
     """
-    destinations: list[dict[str, object]] = []
-    if grpc is not None:
-        destinations.append({"type": "grpc", "name": "grpc", "address": grpc})
-    if out is not None:
-        destinations.append({"type": "jsonl", "name": "jsonl", "path": str(out)})
     overrides: dict[str, object] = {
         "live.source": source,
         "platform.host": host,
@@ -99,10 +98,10 @@ def live(
         "live.sockets": sockets,
         "live.window_s": window_s,
         "observability.listen": health,
-        "delivery.destinations": tuple(destinations) or None,
+        "delivery.destinations": destinations_of_options(grpc, out),
     }
     settings = load_settings(config, state_dir=state_dir, log_level=log_level, overrides=overrides)
-    _follow(settings, Output(json=json))
+    follow(settings, Output(json=json), ("live",))
 
 
 def run(
@@ -116,16 +115,39 @@ def run(
     Example: steno run --config /etc/steno/steno.toml
     """
     settings = load_settings(config, state_dir=state_dir, log_level=log_level)
-    _follow(settings, Output(json=json))
+    follow(settings, Output(json=json), settings.features)
 
 
-def _follow(settings: object, out: Output) -> None:
+def destinations_of_options(
+    grpc: str | None, out: Path | None
+) -> tuple[dict[str, object], ...] | None:
+    """Return the destinations that options name; None when they name none."""
+    destinations: list[dict[str, object]] = []
+    if grpc is not None:
+        destinations.append({"type": "grpc", "name": "grpc", "address": grpc})
+    if out is not None:
+        destinations.append({"type": "jsonl", "name": "jsonl", "path": str(out)})
+    return tuple(destinations) or None
+
+
+def follow(settings: Config, out: Output, features: Collection[str]) -> None:
+    """Run capabilities until a signal ends them; the totals follow under ``--json``."""
     from steno.app import run_gateway
-    from steno.config import Config, require_live
+    from steno.config import require_live, require_media
 
-    assert isinstance(settings, Config)
-    require_live(settings)
+    if "live" in features:
+        require_live(settings)
+    if "media" in features:
+        require_media(settings)
     telemetry = make_telemetry(settings)
-    summary = run_async(lambda stop: run_gateway(settings, stop=stop, telemetry=telemetry))
+    summary = run_async(
+        lambda stop: run_gateway(
+            settings,
+            stop=stop,
+            telemetry=telemetry,
+            features=features,
+            on_listening=lambda address: out.note(f"listening on {address}"),
+        )
+    )
     if out.json:
         out.result(summary)

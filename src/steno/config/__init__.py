@@ -1,6 +1,6 @@
 """Typed settings: one frozen ``Config``, parsed once from file, environment and options."""
 
-from steno.config.checks import require_live
+from steno.config.checks import require_live, require_media
 from steno.config.loading import find_file, load, read_secret
 from steno.config.settings import (
     AnyDestination,
@@ -51,5 +51,6 @@ __all__ = [
     "load",
     "read_secret",
     "require_live",
+    "require_media",
     "show",
 ]

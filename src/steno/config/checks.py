@@ -26,7 +26,14 @@ OBJECT_SCHEMES = ("s3", "gs", "az", "file")
 
 def check(config: Config) -> list[ConfigError]:
     """Return what does not fit together; an empty list is a sound configuration."""
-    return [*_platform(config), *_live(config), *_observability(config), *_destinations(config)]
+    return [
+        *_platform(config),
+        *_live(config),
+        *_media(config),
+        *_speech(config),
+        *_observability(config),
+        *_destinations(config),
+    ]
 
 
 def require_live(config: Config) -> None:
@@ -66,6 +73,99 @@ def require_live(config: Config) -> None:
         )
     if problems:
         raise problems[0] if len(problems) == 1 else ConfigProblems(problems)
+
+
+def require_media(config: Config) -> None:
+    """Make sure that ``steno media`` knows who may call and what recognises.
+
+    Raises:
+        ConfigError: Nobody could connect, or nothing would come of it.
+    """
+    problems: list[ConfigError] = []
+    media, speech = config.media, config.speech
+    opens = (
+        media.audiohook_keys,
+        media.bearer_tokens,
+        media.bearer_jwks_url,
+        media.bearer_check_url,
+    )
+    if not any(opens):
+        problems.append(
+            ConfigError(
+                "nobody could connect: no AudioHook key and no bearer token",
+                setting="media.audiohook_keys",
+                fix="Set STENO_MEDIA_AUDIOHOOK_KEYS (JSON) or STENO_MEDIA_BEARER_TOKENS.",
+            )
+        )
+    if not speech.address and not speech.engine:
+        problems.append(
+            ConfigError(
+                "no recogniser",
+                setting="speech.address",
+                fix="Give --stt HOST:PORT, or --engine NAME (none: without recognition).",
+            )
+        )
+    if problems:
+        raise problems[0] if len(problems) == 1 else ConfigProblems(problems)
+
+
+def _media(config: Config) -> Iterator[ConfigError]:
+    media = config.media
+    listen = partial(split_address, media.listen, setting="media.listen")
+    yield from _tried(config, "media.listen", listen)
+    if (media.tls_cert is None) != (media.tls_key is None):
+        yield _wrong(config, "media.tls_cert", "certificate and key go together", "Give both.")
+    if media.audiohook_path == media.json_path:
+        yield _wrong(config, "media.json_path", "both forms have one path", "Change one.")
+    if media.coalesce_max_ms < media.coalesce_ms:
+        yield _wrong(
+            config, "media.coalesce_max_ms", "less than coalesce_ms", "Give at least as much."
+        )
+    if not media.languages:
+        yield _wrong(config, "media.languages", "no language", 'Name at least one, as ["en-US"].')
+    for key in ("bearer_jwks_url", "bearer_check_url"):
+        value = getattr(media, key)
+        if value and not _is_web_address(value):
+            yield _wrong(
+                config, f"media.{key}", "not an https address", "http is for loopback only."
+            )
+    if media.audiohook_keys:
+        yield from _audiohook_keys(config)
+
+
+def _audiohook_keys(config: Config) -> Iterator[ConfigError]:
+    from steno.wire.audiohook.signature import Keyring  # most commands have no keys
+
+    try:
+        Keyring.parse(config.media.audiohook_keys)
+    except ConfigError as error:
+        yield error
+
+
+def _speech(config: Config) -> Iterator[ConfigError]:
+    speech = config.speech
+    if (speech.cert_file is None) != (speech.key_file is None):
+        yield _wrong(config, "speech.cert_file", "certificate and key go together", "Give both.")
+    if not speech.address:
+        return
+    listen = partial(split_address, speech.address, setting="speech.address")
+    problems = list(_tried(config, "speech.address", listen))
+    yield from problems
+    if problems:
+        return
+    host, _ = split_address(speech.address, setting="speech.address")
+    plain = speech.tls == "off" or (speech.tls == "auto" and is_loopback(host))
+    if speech.tls == "off" and not is_loopback(host):
+        yield _wrong(config, "speech.tls", "plain text is for loopback only", "Leave tls at auto.")
+    if speech.token and plain:
+        yield _wrong(config, "speech.token", "a token is sent over TLS only", "Set tls to on.")
+
+
+def _is_web_address(url: str) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        return is_loopback(parts.hostname or "")
+    return parts.scheme == "https" and bool(parts.hostname)
 
 
 def _tried(config: Config, setting: str, parse: Callable[..., object]) -> Iterator[ConfigError]:

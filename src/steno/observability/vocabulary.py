@@ -45,6 +45,7 @@ FIELDS: Final[dict[str, str]] = {
     "sha256": "hash of a message whose content is gone",
     "size_bytes": "size of a message",
     "source": "name of a live source",
+    "speech_s": "speech heard, seconds",
     "state": "a fixed word for a state",
     "status": "HTTP status",
     "taken": "port taken instead",
@@ -79,14 +80,24 @@ EVENTS: Final[dict[str, str]] = {
     "live.refused": "A feed is refused for our credentials or permissions; tried again slowly.",
     "live.topics_refused": "The platform refused topics; the missing permissions are the cause.",
     "loop.stalled": "The event loop stood still for more than a second.",
+    "media.call_ended": "A call is over; closing line with its totals. A warning: speech, but no words.",
+    "media.call_failed": "A bug of ours met the end of a call; the others go on.",
+    "media.call_resumed": "A caller came back after a lost connection: the call goes on.",
+    "media.calls_slow_to_end": "At the end, calls did not close in time.",
     "media.certificate_replaced": "The TLS certificate was read again; new connections have it.",
     "media.certificate_unusable": "The TLS certificate's new files do not fit; the old one stays.",
     "media.handler_failed": "A bug of ours: one connection or upgrade failed, the others go on.",
-    "media.listening": "Call audio is taken at this address.",
-    "media.upgrade_refused": "Upgrades were refused, by cause; repeats are counted, not logged.",
     "media.identifier_failed": "The language identifier failed; it is left alone for a while.",
     "media.identifier_recovered": "The language identifier works again.",
     "media.language_not_identified": "Languages are not identified: calls carry the default tag.",
+    "media.listening": "Call audio is taken at this address.",
+    "media.probed": "Genesys has probed the AudioHook server; nothing is recorded.",
+    "media.recording_behind": "The disk is too slow: audio is missing in recordings.",
+    "media.recording_stopped": "Recordings ended before their calls; the calls go on.",
+    "media.token_check_failed": "The check call gave no verdict about a bearer token: answered 503.",
+    "media.token_keys_missing": "The issuer's keys could not be had; those at hand stay good.",
+    "media.token_keys_read": "The issuer's keys were read.",
+    "media.upgrade_refused": "Upgrades were refused, by cause; repeats are counted, not logged.",
     "platform.call_retried": "A call of the platform failed and is tried again.",
     "process.stray_error": "A thread or finaliser raised what nobody caught: a bug, report it.",
     "sink.close_timed_out": "At the end, a destination did not take what was on its way in time.",
@@ -128,6 +139,34 @@ class Metric(NamedTuple):
 
 
 METRICS: Final[dict[str, Metric]] = {
+    "steno_media_window_seconds": Metric(
+        "gauge", (), "How long audio is gathered into one message."
+    ),
+    "steno_media_unauthorised_total": Metric(
+        "counter", ("reason",), "AudioHook upgrades refused, by cause."
+    ),
+    "steno_media_skipped_total": Metric(
+        "counter", ("reason",), "Messages of the JSON form that were not used."
+    ),
+    "steno_media_results_dropped_total": Metric(
+        "counter", (), "Entities that found no room on their way to Genesys."
+    ),
+    "steno_media_pauses_asked_total": Metric(
+        "counter", ("wish",), "Pauses and resumptions asked of callers."
+    ),
+    "steno_media_language_unsupported_total": Metric(
+        "counter", (), "Calls in a language that is not configured."
+    ),
+    "steno_media_drifts_total": Metric(
+        "counter", (), "AudioHook clocks that came apart from ours."
+    ),
+    "steno_media_client_errors_total": Metric(
+        "counter", (), "Errors that AudioHook clients told us of."
+    ),
+    "steno_media_audiohook_faults_total": Metric(
+        "counter", (), "AudioHook sessions ended because the client broke a rule."
+    ),
+    "steno_media_calls": Metric("gauge", (), "Calls under way."),
     "steno_fragments_total": Metric("counter", (), "Fragments taken in."),
     "steno_sentences_total": Metric("counter", (), "Sentences finished."),
     "steno_records_stored_total": Metric("counter", (), "Records committed to the store."),

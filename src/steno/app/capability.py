@@ -1,0 +1,103 @@
+"""What the gateway knows of a capability: its spine, its sources and how it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from steno.adapters.sealing import load_sealer
+from steno.adapters.state_dir import StateDir
+from steno.adapters.store_sqlite import SqliteStore
+from steno.app.platform import utc_us
+from steno.config import Config
+from steno.core.language import LanguageRule
+from steno.ports import LiveFeed, ModelSwitcher, Telemetry
+from steno.redaction.redactor import Redactor
+from steno.spine.pipeline import Pipeline, PipelineSettings
+from steno.spine.service import SpineService, SpineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What every capability is built from."""
+
+    config: Config
+    state: StateDir
+    store: SqliteStore
+    telemetry: Telemetry
+    stop: asyncio.Event
+    on_listening: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A capability, ready to run.
+
+    Attributes:
+        trouble: Why it is not ready to work; empty when it is.
+        counts: Totals of its own for the closing summary.
+        background: Work beside the feeds, cancelled at the end.
+    """
+
+    name: str
+    spine: SpineService
+    feeds: Sequence[LiveFeed]
+    trouble: Callable[[], str]
+    counts: Callable[[], dict[str, int]] = dict
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = field(default=())
+
+
+def make_redactor(config: Config) -> Redactor:
+    """Build the redactor of the settings."""
+    redaction = config.redaction
+    return Redactor(
+        mask=redaction.mask.value,
+        languages=redaction.languages,
+        default_region=redaction.default_region,
+    )
+
+
+def make_pipeline(
+    config: Config, host_group: str, *, source: str, follows_language: bool = True
+) -> Pipeline:
+    """Build the pipeline of a source."""
+    language = config.language
+    return Pipeline(
+        PipelineSettings(
+            source=source,
+            host_group=host_group,
+            window_s=config.live.window_s,
+            hold_s=config.redaction.hold_s,
+            language=LanguageRule(
+                initial=language.initial,
+                threshold=language.threshold,
+                min_evidence=language.min_evidence,
+                cooldown_s=language.cooldown_s,
+            ),
+            follows_language=follows_language,
+        ),
+        make_redactor(config),
+    )
+
+
+def make_spine(
+    shared: Shared, pipeline: Pipeline, *, switcher: ModelSwitcher | None = None, journal: str = ""
+) -> SpineService:
+    """Build the service that commits what a pipeline decides."""
+    return SpineService(
+        pipeline,
+        store=shared.store,
+        sealer=load_sealer(shared.state.journal_key),
+        switcher=switcher,
+        telemetry=shared.telemetry,
+        settings=SpineSettings(
+            commit_s=shared.config.store.group_commit_ms / 1000, journal=journal
+        ),
+        clock=time.monotonic,
+        utc_us=utc_us,
+        draw=random.random,
+    )

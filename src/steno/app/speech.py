@@ -1,0 +1,75 @@
+"""Building the recogniser of the settings: a service over gRPC, or an engine in this process."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from steno.config import Config
+from steno.ports import Telemetry
+from steno.ports.speech import Recogniser
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A recogniser, and what the capability needs to know of it.
+
+    Attributes:
+        recogniser: None: nothing is recognised (``--engine none``).
+        flush: Sends what streams have pending.
+        replay_share: Of the memory for unanswered audio in use, 0..1.
+    """
+
+    recogniser: Recogniser | None = None
+    flush: Callable[[], None] | None = None
+    replay_share: Callable[[], float] | None = None
+
+
+async def open_recogniser(config: Config, telemetry: Telemetry) -> Listening:
+    """Build what the settings name; an engine in this process wins over a service.
+
+    Raises:
+        ConfigError: A file or address cannot be used.
+        SpeechError: The engine or its model cannot be used.
+    """
+    engine = config.speech.engine
+    if engine == "none":
+        return Listening()
+    if engine:
+        return await _local(config, telemetry)
+    return _service(config, telemetry)
+
+
+def _service(config: Config, telemetry: Telemetry) -> Listening:
+    from steno.adapters.grpc_channel import GrpcSettings
+    from steno.adapters.speech.grpc_client import GrpcRecogniser, SpeechServiceSettings
+    from steno.wire.speech_stream import Limits
+
+    speech, media = config.speech, config.media
+    recogniser = GrpcRecogniser(
+        SpeechServiceSettings(
+            grpc=GrpcSettings(
+                target=speech.address,
+                tls={"auto": None, "on": True, "off": False}[speech.tls],
+                ca_file=speech.ca_file,
+                cert_file=speech.cert_file,
+                key_file=speech.key_file,
+                server_name=speech.server_name,
+                token=speech.token,
+            ),
+            service=speech.service,
+            limits=Limits(buffer_s=media.replay_s, finish_s=media.shutdown_s),
+            budget_bytes=media.replay_mb << 20,
+        ),
+        telemetry=telemetry,
+        clock=time.monotonic,
+        draw=random.random,
+    )
+    budget = recogniser.budget
+    return Listening(recogniser, recogniser.flush, lambda: budget.waiting / budget.limit)
+
+
+async def _local(config: Config, telemetry: Telemetry) -> Listening:
+    raise NotImplementedError
