@@ -79,7 +79,8 @@ class Issuer:
         sent = request.headers["Authorization"]
         self.asked.append(sent)
         await self.gate.wait()
-        status, body = (200, {}) if sent.endswith("good") else (401, {})
+        body: dict[str, object] = {}
+        status = 200 if sent.endswith("good") else 401
         if sent.endswith("scoped"):
             body = {"authorizedScope": [SCOPE]}
             status = 200
@@ -205,9 +206,11 @@ async def test_no_verifier_is_made_where_nothing_is_configured() -> None:
 async def test_trust_is_not_fetched_in_plain_text(url: str) -> None:
     """https, or this machine; the setting is named and the address not quoted."""
     for name in ("bearer_jwks_url", "bearer_check_url"):
+        options = Options()
+        setattr(options, name, url)
         async with AsyncExitStack() as stack:
             with pytest.raises(ConfigError) as wrong:
-                await make_verifier(Options(**{name: url}), stack, MemoryTelemetry())
+                await make_verifier(options, stack, MemoryTelemetry())
         assert wrong.value.setting == f"media.{name}"
         assert url not in str(wrong.value)
 
@@ -233,8 +236,10 @@ async def test_a_signed_token_is_verified_and_the_second_one_without_awaiting(
 
 async def test_a_token_must_say_what_is_asked_of_it(issuer: Issuer) -> None:
     """Expiry always, issuer and audience when set; a missing scope is 403."""
-    rules = {"bearer_issuer": "issuer", "bearer_audience": "us"}
-    async with verifying(issuer, signed=True, **rules) as (verifier, _):
+    async with verifying(issuer, signed=True, bearer_issuer="issuer", bearer_audience="us") as (
+        verifier,
+        _,
+    ):
         assert await verdict(verifier, token()) == GOOD
         wanted = {
             token(exp=time.time() - 60): (401, "token_expired"),
