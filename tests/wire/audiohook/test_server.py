@@ -556,6 +556,18 @@ def test_results_outside_an_open_session_are_dropped() -> None:
     assert types(sent(over)) == ["event", "closed"]
 
 
+def test_results_that_come_after_disconnect_go_out_before_closed() -> None:
+    """``event`` is not legal between ``disconnect`` and ``close``; nothing is lost by that."""
+    session = flowing()
+    session.disconnect(DisconnectReason.COMPLETED, "done", 0.0)
+    assert session.send_entities([final(0)], 0.1) == 1
+    session.on_deadline(0.2)
+    assert types(sent(session)) == ["disconnect"]
+    session.receive_text(message("close", 3, {"reason": "disconnect"}), 0.3)
+    session.closed(0.4)
+    assert types(sent(session)) == ["event", "closed"]
+
+
 def test_prompt_messages_do_not_wait_for_the_pace() -> None:
     """A full rate holds up results, but neither ``pong`` nor the end."""
     session = flowing()

@@ -351,9 +351,10 @@ class ServerSession:
         """Send results as soon as they may be sent; return how many were taken.
 
         A partial takes the place of an older one of its utterance, a final that of its partial.
-        What does not fit, or comes when the session is not open, is dropped and counted.
+        After ``disconnect`` they wait for the client's ``close``, and go out before ``closed``.
+        What does not fit, or comes before ``opened`` or after ``closed``, is dropped and counted.
         """
-        if self.state not in (State.OPEN, State.CLOSING):
+        if not self._opened or self.state in (State.CLOSED, State.OVER):
             self.dropped_results += len(entities)
             return 0
         taken = dropped = 0
