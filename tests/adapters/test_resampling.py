@@ -17,7 +17,8 @@ NOISE = RANDOM.integers(-20_000, 20_000, 8000).astype(np.int16)
 
 def tone(hz: int, rate_hz: int, seconds: float = 1.0, level: int = 10_000) -> Samples:
     at = np.arange(int(rate_hz * seconds)) / rate_hz
-    return np.rint(level * np.sin(2 * np.pi * hz * at)).astype(np.int16)
+    sound: Samples = np.rint(level * np.sin(2 * np.pi * hz * at)).astype(np.int16)
+    return sound
 
 
 def resampled(sound: Samples, cuts: list[int], in_hz: int = 8000, out_hz: int = 16000) -> Samples:

@@ -77,6 +77,8 @@ def test_cut_forgets_what_came_after() -> None:
     assert peaks.buckets.tolist() == [[5, 5], [5, 5], [7, 7]]
     peaks.cut(100)
     assert peaks.samples == 25
+    peaks.cut(23)
+    assert peaks.buckets.tolist() == [[5, 5], [5, 5], [0, 0]]
 
 
 @pytest.mark.parametrize(("size", "limit"), [(0, 4), (1, 0), (1, 3)])

@@ -15,7 +15,7 @@ from steno.core.audio import Samples
 from steno.errors import UnsupportedAudio
 
 if TYPE_CHECKING:
-    from soxr import ResampleStream
+    from soxr import ResampleStream  # type: ignore[import-untyped]  # it has none
 
 Quality = Literal["LQ", "MQ", "HQ"]
 """``HQ`` is flat to within 0.1 dB up to 3.6 kHz of 8 kHz speech, ``LQ`` 4 dB down at 3.3.
@@ -75,4 +75,5 @@ class StreamResampler:
 
 def _rounded(values: np.ndarray) -> Samples:
     """Return whole samples; peaks that the filter lifts over full scale are held there."""
-    return np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+    whole: Samples = np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+    return whole

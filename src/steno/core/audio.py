@@ -147,7 +147,8 @@ def encode_ulaw(samples: Samples) -> bytes:
     # The exponent is the place of the highest bit, from 5 (33) to 12 (8192).
     exponent = np.frexp(magnitude.astype(np.float32))[1] - 6
     code = (exponent << 4) | ((magnitude >> (exponent + 1)) & 0x0F)
-    return (code ^ np.where(value < 0, 0x7F, 0xFF)).astype(np.uint8).tobytes()
+    inverted: npt.NDArray[np.uint8] = (code ^ np.where(value < 0, 0x7F, 0xFF)).astype(np.uint8)
+    return inverted.tobytes()
 
 
 # --- channels --------------------------------------------------------------------------------

@@ -77,11 +77,14 @@ class Peaks:
     def cut(self, samples: int) -> None:
         """Forget what comes after ``samples``.
 
-        A bucket that is cut keeps the peaks of all that was in it: they cannot be told apart.
+        The peaks of a bucket that is cut may be those of what is forgotten: it counts as silent
+        so far.
         """
         if samples < self.samples:
             self.samples = max(samples, 0)
             self._filled = -(-self.samples // self.bucket_samples)
+            if self.samples % self.bucket_samples:
+                self._peaks[self._filled - 1] = 0
 
     def _make_room(self, samples: int) -> None:
         total = self.samples + samples
