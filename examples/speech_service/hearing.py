@@ -1,8 +1,8 @@
 """Reading tone words out of audio that comes in pieces of any size.
 
 A piece may end anywhere, in the middle of a word too. What was heard is returned, and its pieces
-are acknowledged, only where a piece ends in the silence between two words: whoever resumes behind
-an acknowledged piece then loses no word and hears none twice.
+are acknowledged, only where a piece ends in the silence between two sentences: whoever resumes
+behind an acknowledged piece then loses no word and hears none twice.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ LOUD = 500.0
 
 WORD_ENDS_BLOCKS = 12
 """60 ms of silence: longer than between two characters, shorter than between two words."""
+
+SENTENCE_ENDS_BLOCKS = 50
+"""250 ms: longer than between two words, and so short that a piece of up to 250 ms has its end in
+the half second between two sentences."""
 
 WINDOW_SAMPLES = 160
 PURITY = 0.7
@@ -43,13 +47,13 @@ class Ear:
     def __init__(self) -> None:
         self._rest: Samples = np.zeros(0, dtype=np.int16)  # less than a block
         self._sound: list[Samples] = []  # blocks of the sound going on
-        self._quiet_blocks = WORD_ENDS_BLOCKS
+        self._quiet_blocks = SENTENCE_ENDS_BLOCKS
         self._word = ""
         self._words: list[str] = []
         self._sequence = -1
 
     def hear(self, samples: Samples, sequence: int) -> Heard | None:
-        """Take the next piece; return what was said once it ends between two words."""
+        """Take the next piece; return what was said once it ends between two sentences."""
         self._sequence = sequence
         samples = np.concatenate((self._rest, samples))
         whole = len(samples) // BLOCK_SAMPLES * BLOCK_SAMPLES
@@ -63,7 +67,7 @@ class Ear:
                 del self._sound[: -LONGEST_SAMPLES // BLOCK_SAMPLES]
             else:
                 self._silence()
-        return None if self._quiet_blocks < WORD_ENDS_BLOCKS else self._told()
+        return None if self._quiet_blocks < SENTENCE_ENDS_BLOCKS else self._told()
 
     def finish(self) -> Heard:
         """Return the rest: no audio follows."""

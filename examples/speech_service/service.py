@@ -124,7 +124,7 @@ class Service:
         )
 
     async def stream_audio(self, chunks: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        """Answer each stretch of audio that ends between two words with its text.
+        """Answer each stretch of audio that ends between two sentences with its text.
 
         A result says: all text up to ``sequence_number`` has been returned. An empty one only
         acknowledges, so that the gateway need not keep silence for a resume.
