@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 from pathlib import Path
 
 import aiohttp
@@ -239,6 +240,28 @@ async def test_too_many_fragments_close_with_1009() -> None:
     async with serving() as rig, raw(rig) as client:
         client.send(frame(b"", fin=False), *(frame(b"", 0, fin=False) for _ in range(1100)))
         assert await client.close_code() == 1009
+
+
+async def test_any_bytes_end_in_a_close_frame_or_in_nothing() -> None:
+    """Whatever a peer sends after the upgrade, the end is an orderly one, and the server lives."""
+    draw = random.Random(4711)
+    good = frame(b"x" * 200) + frame(b"y", 2) + frame(b"p", 9) + close_frame(1000)
+    async with serving(close_s=0.3) as rig:
+        rig.max_message_bytes = 1000
+        for _ in range(60):
+            data = bytearray(good)
+            for _ in range(draw.randrange(1, 4)):
+                data[draw.randrange(len(data))] = draw.randrange(256)
+            async with raw(rig) as client:
+                client.send(data[: draw.randrange(1, len(data) + 1)])
+                client.writer.write_eof()
+                assert await client.ended()
+        for taker in rig.takers:
+            assert (await taker.closed()).code in {*range(1000, 1015), *range(3000, 5000)}
+        assert rig.telemetry.named("media.handler_failed") == []
+        async with raw(rig) as client:
+            client.send(good)
+            assert await client.close_code() == 1000
 
 
 # --- failures of ours ------------------------------------------------------------------------

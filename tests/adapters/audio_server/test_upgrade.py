@@ -158,13 +158,18 @@ async def test_a_refusals_delay_counts_from_the_request() -> None:
         return Refuse(401, "no", delay_s=0.08)
 
     async with serving(decide=decide) as rig:
-        for path in ("/slow", "/fast"):
+
+        async def took_s(path: str) -> float:
             async with raw(rig, upgraded=False) as client:
                 begun = asyncio.get_running_loop().time()
                 client.send(head(target=path))
                 assert (await client.answer())[0] == 401
-                took_s = asyncio.get_running_loop().time() - begun
-                assert 0.075 <= took_s < 0.115 + 0.2  # a busy machine adds
+                return asyncio.get_running_loop().time() - begun
+
+        assert await took_s("/fast") >= 0.075
+        # A busy machine only ever adds: the quickest of several tells.
+        slow_s = [await took_s("/slow") for _ in range(5)]
+        assert 0.075 <= min(slow_s) < 0.115
 
 
 async def test_many_refusals_are_one_line_in_the_log() -> None:

@@ -108,9 +108,9 @@ class AudioServer:
         self._ticks = Ticks(loop, self._settings.tick_s, self.handler_failed)
         for hook in self._hooks:
             self._ticks.every_tick(hook)
-        self._server = await self._listen(loop)
         self._tasks = asyncio.TaskGroup()
-        await self._tasks.__aenter__()
+        await self._tasks.__aenter__()  # before anybody can come and need a task
+        self._server = await self._listen(loop)
         if self._tls is not None:
             self._watch = self._tasks.create_task(self._follow_certificate(self._tls))
         where = f"{self._address[0]}:{self._address[1]}"
@@ -123,9 +123,15 @@ class AudioServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close(0.0)
-        if self._tasks is not None:
-            await self._tasks.__aexit__(None, None, None)
+        try:
+            await self.close(0.0)
+        finally:
+            for upgrade in tuple(self._upgrades):  # with the decisions they wait for
+                upgrade.drop()
+            if self._watch is not None:
+                self._watch.cancel()
+            if self._tasks is not None:
+                await self._tasks.__aexit__(None, None, None)
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> asyncio.Server:
         try:
@@ -203,8 +209,6 @@ class AudioServer:
         await self._until_empty(self._settings.close_s)
         if self._ticks is not None:
             self._ticks.stop()
-        if self._watch is not None:
-            self._watch.cancel()
 
     async def _until_empty(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
