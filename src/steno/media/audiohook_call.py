@@ -204,9 +204,9 @@ class AudioHookCall:
                 self._pass_on()
                 self._end(event.reason.value, 0)
             case ProtocolBroken():
+                # The client's ``close`` follows, or the end of the socket.
                 self._host.telemetry.counter("steno_media_audiohook_faults_total")(1)
                 self._pass_on()
-                self._end("protocol", 0)
             case Ended():
                 if event.give_up and self._socket is not None:
                     self._socket.abort()
