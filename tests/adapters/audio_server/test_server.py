@@ -253,7 +253,7 @@ async def test_any_bytes_end_in_a_close_frame_or_in_nothing() -> None:
             for _ in range(draw.randrange(1, 4)):
                 data[draw.randrange(len(data))] = draw.randrange(256)
             async with raw(rig) as client:
-                client.send(data[: draw.randrange(1, len(data) + 1)])
+                client.send(bytes(data[: draw.randrange(1, len(data) + 1)]))
                 client.writer.write_eof()
                 assert await client.ended()
         for taker in rig.takers:
