@@ -82,7 +82,6 @@ def test_a_proxy_s_page_is_translated(status: bytes, code: int) -> None:
     made = CallReader(10)
     headers: list[Header] = [(b":status", status), (b"content-type", b"text/html")]
     assert made.headers(headers, is_end=False) is None
-    assert not made.is_grpc
     assert made.data(b"<html>" * 100) == []
     assert made.ended() == CallEnded(code)
 
@@ -91,9 +90,8 @@ def test_informational_responses_are_no_response() -> None:
     """What follows is."""
     made = CallReader(10)
     assert made.headers([(b":status", b"103")], is_end=False) is None
-    assert not made.is_grpc
-    made.headers(RESPONSE, is_end=False)
-    assert made.is_grpc
+    assert made.headers(RESPONSE, is_end=False) is None
+    assert made.data(framed(b"message")) == [b"message"]
 
 
 def test_only_metadata_that_asks_for_a_wait_are_kept() -> None:

@@ -94,11 +94,6 @@ class CallReader:
         self._saw_headers = False
         self._code: int | None = None  # of a response that is none of gRPC's
 
-    @property
-    def is_grpc(self) -> bool:
-        """The response has begun, and it is gRPC's."""
-        return self._saw_headers and self._code is None
-
     def data(self, data: bytes) -> list[bytes]:
         """Return the messages completed by this piece of the body.
 

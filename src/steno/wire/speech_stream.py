@@ -6,7 +6,7 @@ encodes what ``next_audio`` returns and tells what it decoded.
 
     state      how it is left
     WAITING    opened() → OPENING; finish() with nothing held → OVER
-    OPENING    confirmed() or an answer, or ``settle_s`` without an end → OPEN; broke() → WAITING
+    OPENING    confirmed() or an answer or ``settle_s`` without an end → OPEN; broke() → WAITING
     OPEN       broke(), peer_ended() before our half-close → WAITING; after it → OVER
     OVER       never
 

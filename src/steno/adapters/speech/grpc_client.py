@@ -56,6 +56,7 @@ FEW: Final = 20
 """So many calls may be opened at once."""
 BREAKER_FAILURES: Final = 8
 BREAKER_OPEN_S: Final = 1.0
+CLOSE_LIMIT_S: Final = 0.25
 MAX_LINKS: Final = 32
 RELIEF: Final = 0.97
 """Down to which share of the budget audio is given up at once, so that it is not done for
@@ -145,7 +146,7 @@ class GrpcRecogniser:
         self._flush_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._alive_timer: asyncio.TimerHandle | None = None
-        self._empty: asyncio.Event = asyncio.Event()
+        self._empty = asyncio.Event()  # set when the last stream, or at the end a link, has gone
         self._is_closed = False
         self.count_streams = telemetry.gauge("steno_speech_streams")
         self.count_resent = telemetry.counter("steno_speech_resent_chunks_total")
@@ -211,8 +212,17 @@ class GrpcRecogniser:
                 timer.cancel()
         for link in list(self._links):
             link.close()
-        # One turn of the loop for the sockets to go.
-        await asyncio.sleep(0)
+        await self._links_gone()
+
+    async def _links_gone(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                while self._links:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            for link in list(self._links):
+                link.abort("Closed")
 
     # --- streams -----------------------------------------------------------------------------
 
@@ -477,7 +487,7 @@ class GrpcRecogniser:
         )
         self._links.append(link)
         if self._alive_timer is None:
-            self._alive_timer = asyncio.get_running_loop().call_later(ALIVE_TICK_S, self._on_alive)
+            self._on_alive()
         if self._contract is None:
             try:
                 self._found(await self._offered(link))
@@ -531,6 +541,7 @@ class GrpcRecogniser:
             return
         self._links.remove(link)
         if self._is_closed:
+            self._empty.set()
             return
         if not self._links:
             if self.settings.service == "auto":
@@ -561,7 +572,8 @@ class GrpcRecogniser:
             link.keep_alive(now, every_s=self._keepalive_s, limit_s=limit_s)
             if link.is_leaving and not link.calls:
                 link.close()
-        self._alive_timer = asyncio.get_running_loop().call_later(ALIVE_TICK_S, self._on_alive)
+        every_s = min(ALIVE_TICK_S, self._keepalive_s / 2, limit_s / 2)
+        self._alive_timer = asyncio.get_running_loop().call_later(every_s, self._on_alive)
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -584,7 +596,7 @@ class GrpcRecogniser:
 class GrpcSpeechStream:
     """One lane; made by ``GrpcRecogniser.open``. Implements ``steno.ports.speech.SpeechStream``.
 
-    It is the handler of its own calls: ``on_taken``, ``on_message`` and ``on_end``.
+    It is the handler of its own calls: ``on_message`` and ``on_end``.
     """
 
     __slots__ = (
@@ -718,11 +730,6 @@ class GrpcSpeechStream:
 
     # --- of the call -------------------------------------------------------------------------
 
-    def on_taken(self) -> None:
-        """The service has answered."""
-        self.machine.confirmed()
-        self._owner.settle(self)
-
     def on_message(self, message: bytes) -> None:
         """Take an answer."""
         if self._codec is None:
@@ -746,9 +753,6 @@ class _Question:
 
     def __init__(self, answer: asyncio.Future[int]) -> None:
         self.answer = answer
-
-    def on_taken(self) -> None:
-        """Headers alone say nothing: some servers send them before they look at the method."""
 
     def on_message(self, message: bytes) -> None:
         """It talks ``steno.v1``."""

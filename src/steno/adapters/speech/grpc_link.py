@@ -29,9 +29,6 @@ _LOST: Final = CallEnded(grpc_wire.UNAVAILABLE)
 class CallHandler(Protocol):
     """Takes what comes of a call. Called on the loop."""
 
-    def on_taken(self) -> None:
-        """The service has answered: it has taken the call."""
-
     def on_message(self, message: bytes) -> None:
         """A message came.
 
@@ -255,10 +252,9 @@ class Link(asyncio.Protocol):
 
     def _on_headers(self, call: Call, event: http2.HeadersCame) -> None:
         ended = call.reader.headers(event.headers, is_end=event.is_end)
+        # Headers alone say nothing: many servers send them before they refuse.
         if ended is not None:
             self._over(call, ended)
-        elif call.reader.is_grpc:
-            call.handler.on_taken()
 
     def _guarded(self, call: Call, tell: Callable[[_T], None], what: _T) -> bool:
         """Tell a handler something; what it raises costs its own call, not its siblings."""
