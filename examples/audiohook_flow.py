@@ -39,7 +39,7 @@ NULL_ID = "00000000-0000-0000-0000-000000000000"
 PATH = "/audiohook"
 FRAME_BYTES = 3200  # 200 ms of mu-law, two channels
 FRAME_S = 0.2
-SPEED = 2.0  # times real time
+SPEED = 4.0  # times real time
 SIGNED = (
     "@request-target",
     "@authority",

@@ -28,7 +28,7 @@ SAID = {
 }
 EXPECTED = {**SAID, "customer": SAID["customer"].replace("415-555-0142", MASK)}
 FRAME_BYTES = 160  # 20 ms of mu-law
-SPEED = 2.0  # times real time
+SPEED = 4.0  # times real time
 
 
 def envelope(conversation: str, participant: str, number: int, audio: bytes) -> str:

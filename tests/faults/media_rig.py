@@ -15,16 +15,20 @@ import importlib
 import json
 import sys
 import time
+import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from faults.gateway_rig import Process, bare_environment, free_port, until
-from steno_sim.calls.audio import Sound
+from steno.adapters.doctor import AudioHookTarget
+from steno_sim.calls.audio import RATE_HZ, Sound, encode
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "speech_service"
 MEDIA = (sys.executable, "-m", "steno.cli", "media")
@@ -171,6 +175,78 @@ class JsonCall:
                 self.sent += 1
                 due = began + (self.sent - first) * FRAME_MS / 1000 / self._speed
                 await asyncio.sleep(due - time.monotonic())
+
+
+class AudioHookCall:
+    """One AudioHook session, frame by frame, by whoever wants to break its rules."""
+
+    def __init__(self, media: Media, *, speed: float = 4.0) -> None:
+        self.conversation = str(uuid.uuid4())
+        self._session, self._organization = str(uuid.uuid4()), str(uuid.uuid4())
+        self._url = f"ws://{media.address}/audiohook"
+        self._speed = speed
+        self._seq = self._serverseq = 0
+        self.position_s = 0.0
+        self.types: list[str] = []
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Self]:
+        """Connect and open; afterwards close as the protocol wants, if it is still open."""
+        target = AudioHookTarget(self._url, KEY, base64.b64decode(SECRET))
+        headers = target.headers(self._session, self._organization)
+        async with connect(self._url, additional_headers=headers, compression=None) as socket:
+            self._socket = socket
+            listening = asyncio.create_task(self._listen())
+            try:
+                await self.say("open", self._parameters())
+                await until(lambda: self.types, "opened")
+                yield self
+                await self.say("close", {"reason": "end"})
+                await until(lambda: "closed" in self.types or listening.done(), "closed")
+            except ConnectionClosed:
+                pass  # the server had enough, or was killed
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+
+    async def audio(self, samples: Sound) -> None:
+        """Send a stretch of the call in frames of 200 ms, at the call's speed."""
+        data = encode(samples, "PCMU")
+        size = RATE_HZ // 5 * samples.channels
+        for at in range(0, len(data), size):
+            await self._socket.send(data[at : at + size])
+            self.position_s += len(data[at : at + size]) / samples.channels / RATE_HZ
+            await asyncio.sleep(0.2 / self._speed)
+
+    async def say(self, kind: str, parameters: dict[str, Any]) -> None:
+        """Send a message."""
+        self._seq += 1
+        message = {
+            "version": "2",
+            "type": kind,
+            "seq": self._seq,
+            "serverseq": self._serverseq,
+            "id": self._session,
+            "position": f"PT{self.position_s:.4f}S",
+            "parameters": parameters,
+        }
+        await self._socket.send(json.dumps(message))
+
+    async def _listen(self) -> None:
+        async for text in self._socket:
+            message = json.loads(text)
+            self._serverseq = message["seq"]
+            self.types.append(message["type"])
+
+    def _parameters(self) -> dict[str, Any]:
+        channels = ["external", "internal"]
+        return {
+            "organizationId": self._organization,
+            "conversationId": self.conversation,
+            "participant": {"id": str(uuid.uuid4()), "ani": "", "aniName": "", "dnis": ""},
+            "media": [{"type": "audio", "format": "PCMU", "channels": channels, "rate": RATE_HZ}],
+            "language": "en-US",
+        }
 
 
 # --- what they left behind -------------------------------------------------------------------
