@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from faults.gateway_rig import Process, bare_environment, free_port, until
 from steno.adapters.doctor import AudioHookTarget
@@ -167,7 +168,10 @@ class JsonCall:
         stop = self.frames if until_frame is None else until_frame
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with connect(
-            self._url, additional_headers=headers, subprotocols=["media-api"], compression=None
+            self._url,
+            additional_headers=headers,
+            subprotocols=[Subprotocol("media-api")],
+            compression=None,
         ) as socket:
             began, first = time.monotonic(), self.sent
             while self.sent < stop:
