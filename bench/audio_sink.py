@@ -1,6 +1,6 @@
 """A small speech service for measurements where the neutral ``sink`` is not built.
 
-It counts, answers every tenth chunk of a stream, prints ``listening`` and, on SIGTERM, one JSON
+It counts, answers every so many chunks of a stream, prints ``listening`` and, on SIGTERM, one JSON
 line: chunks, bytes, frames of 20 ms, numbers left out and numbers out of order.
 """
 
@@ -19,13 +19,13 @@ import grpc.aio
 from steno._proto.transcription_pb2 import AudioChunk, TranscriptResult
 
 FRAME_BYTES = 160
-ANSWER_EVERY = 10
 
 
 class Sink:
     """The counters, and the RPC that fills them."""
 
-    def __init__(self) -> None:
+    def __init__(self, result_every: int) -> None:
+        self._result_every = result_every
         self.streams = self.chunks = self.audio_bytes = self.gaps = self.disorder = 0
 
     async def stream_audio(
@@ -44,7 +44,7 @@ class Sink:
             self.gaps += max(0, first - following)
             self.disorder += first < following
             following = max(following, chunk.sequence_number + 1)
-            if number % ANSWER_EVERY == 0:
+            if self._result_every and number % self._result_every == 0:
                 yield TranscriptResult(
                     conversation_id=chunk.conversation_id,
                     text="the weather today is",
@@ -68,7 +68,9 @@ async def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-listen", required=True)
-    sink, stop = Sink(), asyncio.Event()
+    parser.add_argument("-result-every", type=int, default=10)
+    given = parser.parse_args()
+    sink, stop = Sink(given.result_every), asyncio.Event()
     server = grpc.aio.server()
     handler = grpc.stream_stream_rpc_method_handler(
         sink.stream_audio, AudioChunk.FromString, TranscriptResult.SerializeToString
@@ -80,7 +82,7 @@ async def main() -> None:
             ),
         )
     )
-    server.add_insecure_port(parser.parse_args().listen)
+    server.add_insecure_port(given.listen)
     await server.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()

@@ -85,10 +85,24 @@ def wait_port(port: int, process: subprocess.Popen[str], limit_s: float = 30.0) 
     raise RuntimeError(f"{Path(process.args[0]).name} does not listen")  # type: ignore[index,arg-type]  # a list
 
 
-def cpu_s(pid: int) -> float:
-    """Return CPU seconds of a process with all its threads, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return sum(map(int, fields[11:15])) / TICKS
+class Cpu(NamedTuple):
+    """CPU seconds of a process with all its threads."""
+
+    user: float
+    system: float
+
+    @classmethod
+    def of(cls, pid: int) -> Cpu:
+        """Return what a process has used so far."""
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        user, system, user_children, system_children = (
+            int(field) / TICKS for field in fields[11:15]
+        )
+        return cls(user + user_children, system + system_children)
+
+    def since(self, before: Cpu) -> Cpu:
+        """Return the difference."""
+        return Cpu(self.user - before.user, self.system - before.system)
 
 
 def rss_kb(pid: int) -> int:
@@ -146,7 +160,12 @@ def measure(calls: int, given: argparse.Namespace) -> dict[str, Any]:
         command = given.command.format(listen=f"127.0.0.1:{port}", grpc=address)
         log = open(given.keep, "ab") if given.keep else subprocess.DEVNULL  # noqa: SIM115  # for a child
         sink = started(
-            [*sink_command(given.bin), "-listen", address], on.tools, stdout=subprocess.PIPE
+            [
+                *sink_command(given.bin),
+                *("-listen", address, "-result-every", str(given.result_every)),
+            ],
+            on.tools,
+            stdout=subprocess.PIPE,
         )
         server = load = None
         try:
@@ -167,9 +186,9 @@ def measure(calls: int, given: argparse.Namespace) -> dict[str, Any]:
             )
             assert load.stdout is not None
             wait_line(load.stdout, "steady")
-            cpu_before, began = cpu_s(server.pid), time.monotonic()
+            before, began = Cpu.of(server.pid), time.monotonic()
             wait_line(load.stdout, "sent")
-            spent, wall = cpu_s(server.pid) - cpu_before, time.monotonic() - began
+            used, wall = Cpu.of(server.pid).since(before), time.monotonic() - began
             grown_kb = rss_kb(server.pid) - idle_kb
             row = last_json(load.stdout.read())
             ended(server)
@@ -178,10 +197,13 @@ def measure(calls: int, given: argparse.Namespace) -> dict[str, Any]:
             for process in (load, server, sink):
                 if process is not None:
                     ended(process)
+    spent = used.user + used.system
     return {
         "calls": calls,
+        "result_every": given.result_every,
         "cpu_s_per_call_s": spent / wall / max(1, row["opened"]),
         "server_cores": spent / wall,
+        "system_share": used.system / spent,
         "rss_kb_per_call": grown_kb / max(1, row["opened"]),
         "idle_rss_mb": idle_kb / 1024,
         **row,
@@ -208,6 +230,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--open-rate", type=float, default=200.0)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument(
+        "--result-every", type=int, default=10, help="chunks of a channel for one result, 2 s"
+    )
     parser.add_argument("--command", default=COMMAND, help="{listen} and {grpc} are put in")
     parser.add_argument("--keep", help="append the server's log to this file")
     binaries = Path(os.environ.get("GOBASE_BIN", "/tmp/gobase/bin"))
