@@ -361,8 +361,9 @@ async def serving(
         )
         store.on_committed(service.on_committed)
         running = asyncio.create_task(spine.run([service]))
-        done, _ = await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if running in done:
+        waiting: set[asyncio.Future[Any]] = {running, listening}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
             running.result()
         rig = Rig(service, recogniser, records, listening.result(), telemetry, running)
         try:

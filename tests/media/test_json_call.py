@@ -89,6 +89,38 @@ async def test_a_caller_that_comes_back_goes_on_where_it_was(tmp_path: Path) -> 
         assert not stream.finished
 
 
+async def test_a_caller_that_comes_back_before_its_loss_is_noticed_takes_over(
+    tmp_path: Path,
+) -> None:
+    """The older connection is dead, whatever TCP thinks: the lane moves to the new one."""
+    async with serving(tmp_path) as rig:
+        old = await rig.json()
+        await old.send(envelope(0))
+        await until(lambda: rig.recogniser.streams)
+        new = await rig.json()
+        await new.send(envelope(1))
+        await until(lambda: len(rig.recogniser.of("p1").audio) == 320)
+        await old.wait_closed()
+        assert len(rig.recogniser.streams) == 1
+
+
+async def test_two_participants_of_a_conversation_may_call_separately(tmp_path: Path) -> None:
+    """Each has a connection of its own, and losing one leaves the other alone."""
+    async with serving(tmp_path) as rig:
+        agent, customer = await rig.json(), await rig.json()
+        await agent.send(envelope(0, participant="agent"))
+        await customer.send(envelope(0, participant="customer"))
+        await until(lambda: len(rig.recogniser.streams) == 2)
+        agent.transport.abort()
+        await until(lambda: rig.service.calls == 1)
+        await customer.send(envelope(1, participant="customer"))
+        await until(lambda: len(rig.recogniser.of("customer").audio) == 320)
+        again = await rig.json()
+        await again.send(envelope(1, participant="agent"))
+        await until(lambda: len(rig.recogniser.of("agent").audio) == 320)
+        assert len(rig.recogniser.streams) == 2
+
+
 async def test_a_caller_that_does_not_come_back_is_flushed(tmp_path: Path) -> None:
     """After the time to reconnect the stream is half-closed and the rest is a gap."""
     async with serving(tmp_path, reconnect_s=0.05) as rig:

@@ -61,7 +61,7 @@ async def open_media(shared: Shared, stack: AsyncExitStack) -> Capability:
         keyring=_keyring(config),
         tokens=await make_verifier(config.media, stack, telemetry),
         origin_allowed=origin_allowed(config.media.origins) if config.media.origins else None,
-        start_recording=await _recorder(config, stack, telemetry),
+        start_recording=_recorder(config, stack, telemetry),
         on_listening=shared.on_listening,
     )
     service = MediaService(_settings(config, host_group), tools)
@@ -115,6 +115,7 @@ def _server(config: Config, router: UpgradeRouter, telemetry: Telemetry) -> Audi
             tls_cert=media.tls_cert,
             tls_key=media.tls_key,
             behind_proxy=media.behind_proxy,
+            paths=(media.audiohook_path, media.json_path),
             max_connections=media.max_calls + 100,
             max_per_peer=media.max_calls_per_peer,
         ),
@@ -152,7 +153,7 @@ def _voice_factory(config: Config) -> Callable[[int], VoiceActivity | None]:
     return make
 
 
-async def _recorder(
+def _recorder(
     config: Config, stack: AsyncExitStack, telemetry: Telemetry
 ) -> Callable[..., CallRecording | None] | None:
     folder = config.media.recordings
@@ -160,4 +161,6 @@ async def _recorder(
         return None
     from steno.adapters.call_recorder import CallRecorder
 
-    return CallRecorder(folder, telemetry).start
+    recorder = CallRecorder(folder, telemetry)
+    stack.push_async_callback(recorder.close)
+    return recorder.start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,12 +34,14 @@ def erase(
 ) -> None:
     """Delete everything kept of a conversation, and say where copies lie beyond our reach.
 
-    Records in every state, dead letters and open windows go; what arrives of the conversation
-    later is not stored again. Works beside a running gateway. Copies that consumers have
-    acknowledged are counted by destination: they must be erased there.
+    Records in every state, dead letters, open windows and recordings go; what arrives of the
+    conversation later is not stored again. Works beside a running gateway. Copies that consumers
+    have acknowledged are counted by destination: they must be erased there.
 
     Example: steno erase 3f1c2b7a-0d5e-4a53-9a4e-2f0a6f1f7c11 --yes --json
     """
+    import msgspec
+
     from steno.adapters.state_dir import StateDir
     from steno.adapters.store_sqlite import erase as erase_stored
     from steno.adapters.store_sqlite import writing
@@ -52,12 +55,27 @@ def erase(
     at_us = int(datetime.now(UTC).timestamp() * 1_000_000)
     with writing(StateDir(settings.state_dir).database) as db:
         erased = erase_stored(db, conversation, at_us=at_us, vacuum=vacuum)
+    recordings = _erase_recordings(settings.media.recordings, conversation)
     out = Output(json=json)
     if json:
-        out.result(erased)
+        out.result({**msgspec.structs.asdict(erased), "recordings": recordings})
     out.line(
         f"erased {erased.records} records ({erased.undelivered} not delivered, "
         f"{erased.dead} dead letters) and {erased.windows} open windows"
     )
+    if recordings:
+        out.line(f"erased {recordings} files of recordings")
     for name, count in erased.delivered.items():
         out.line(f"beyond our reach: {count} records delivered to {name}")
+
+
+def _erase_recordings(folder: Path | None, conversation: str) -> int:
+    """Delete a conversation's recordings and their peaks; return the number of files."""
+    if folder is None:
+        return 0
+    from steno.adapters.call_recorder import recording_name
+
+    files = list(folder.glob(f"{recording_name(conversation)}-*"))
+    for file in files:
+        file.unlink(missing_ok=True)
+    return len(files)

@@ -13,6 +13,8 @@ import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from steno.core.records import Record, SentencePayload
 from steno.media.lane import Lane, LaneSpec, LaneTools
 from steno.media.language import LanguageChoice, LanguageEvent
@@ -30,6 +32,10 @@ from steno.wire.media_json import (
     Ping,
     SkipReason,
 )
+
+FULL = 0.3
+EASED = 0.1
+"""Shares of a lane's buffer between which a caller that sends faster than speech is stopped."""
 
 Key = tuple[str, str]
 """Conversation and participant."""
@@ -56,8 +62,8 @@ class JsonHost(LaneTools, Protocol):
     async def committed(self) -> None:
         """Return when everything finished so far is stored."""
 
-    def take_held(self, conversation: str) -> Held | None:
-        """Give out what an earlier connection left of a conversation."""
+    def take_held(self, key: Key) -> Held | None:
+        """Give out what an earlier connection left of a participant's conversation."""
 
     def hold(self, held: Held) -> None:
         """Keep what a connection left of a conversation, for a while."""
@@ -117,6 +123,7 @@ class JsonCall:
         self._by_index: dict[int, Lane] = {}
         self._replaced: list[Lane] = []
         self._recordings: dict[Key, Recording] = {}
+        self._batch: Sequence[bytes] = ()  # under work
         self._over = asyncio.Event()
         self._ending = False
         self._started = host.now()
@@ -132,6 +139,7 @@ class JsonCall:
         """Take what arrived within the window, then let the socket rest for another."""
         host = self._host
         by_index = self._by_index
+        self._batch = messages
         for run in self._session.receive_texts(messages, now=host.now(), now_us=host.now_us()):
             lane = by_index.get(run.lane)
             if lane is None or run.began is not Began.CONTINUED or run.gap_samples:
@@ -140,7 +148,18 @@ class JsonCall:
         if self._session.counters.skipped:
             self._tell_skipped()
         if self._socket is not None:
-            self._socket.rest(host.window_s)
+            self._socket.rest(host.window_s, until=self._eased if self._is_rushed() else None)
+
+    def _is_rushed(self) -> bool:
+        """Tell whether audio comes faster than speech, and faster than it can be passed on.
+
+        Such a caller plays files and can wait: TCP tells it to. A live one is never stopped.
+        """
+        return any(lane.pressure > FULL and lane.is_ahead for lane in self._lanes.values())
+
+    def _eased(self) -> bool:
+        lanes = self._lanes.values()
+        return all(lane.pressure < EASED or not lane.is_ahead for lane in lanes)
 
     def on_binary(self, message: bytes) -> None:
         """Binary messages mean nothing here: counted, and the call lives."""
@@ -150,8 +169,10 @@ class JsonCall:
     def on_closed(self, end: SocketEnd) -> None:
         """The connection is gone: the call is over, or waits for the caller to come back."""
         self._socket = None
+        if self._ending:
+            return
         ending = self._session.receive_closed(end.code)
-        if ending is Ending.LOST and not self._ending:
+        if ending is Ending.LOST:
             self._leave_behind()
         self._end(ending.value, end.code)
 
@@ -201,7 +222,8 @@ class JsonCall:
 
     def _resume(self, conversation: str) -> HoldState | None:
         """Take over what an earlier connection of a conversation left."""
-        held = self._host.take_held(conversation)
+        participant = participant_of(self._batch, conversation)
+        held = self._host.take_held((conversation, participant))
         if held is None:
             return None
         for lane in held.lanes.values():
@@ -214,6 +236,21 @@ class JsonCall:
             duration_s=round((self._host.now_us() - held.lost_us) / 1e6, 3),
         )
         return held.state
+
+    def carries(self, key: Key) -> bool:
+        """Tell whether the connection has brought audio of a participant."""
+        return key in self._lanes
+
+    def give_way(self) -> None:
+        """The caller is back over another connection: this one is dead, noticed or not."""
+        if self._ending:
+            return
+        self._session.receive_closed(1006)
+        self._leave_behind()
+        if self._socket is not None:
+            self._socket.abort()
+            self._socket = None
+        self._end("replaced", 1006)
 
     def _leave_behind(self) -> None:
         """Hand the lanes over to whoever continues the call."""
@@ -308,6 +345,23 @@ class JsonCall:
             lost=counters.missing_frames + counters.skipped_total,
             duration_s=round(self._host.now() - self._started, 3),
         )
+
+
+class _Who(msgspec.Struct, rename="camel"):
+    conversation_id: str
+    participant_id: str
+
+
+def participant_of(messages: Sequence[bytes], conversation: str) -> str:
+    """Return whose audio of a conversation comes first among some messages; empty: nobody's."""
+    for message in messages:
+        try:
+            who = msgspec.json.decode(message, type=_Who)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            continue
+        if who.conversation_id == conversation:
+            return who.participant_id
+    return ""
 
 
 async def finish_lanes(host: JsonHost, lanes: Sequence[Lane], over: asyncio.Event) -> None:

@@ -35,6 +35,7 @@ MAX_UTTERANCES = 64
 
 
 MAX_ANCHORS = 32
+AHEAD_S = 2.0
 
 
 class LaneTools(Protocol):
@@ -118,9 +119,11 @@ class Lane:
 
     __slots__ = (
         "_anchors",
+        "_away",
         "_bytes",
         "_choice",
         "_last_end_us",
+        "_opened_s",
         "_prefix",
         "_rate",
         "_record",
@@ -165,6 +168,8 @@ class Lane:
             self._window = SpeechWindow(spec.rate_hz, self._voice.frame_samples)
         self._utterances: OrderedDict[str, Hypothesis] = OrderedDict()
         self._last_end_us = 0
+        self._opened_s = tools.now()
+        self._away = False
         self._stream: SpeechStream | None = None
         if tools.recogniser is not None:
             stream = StreamSpec(
@@ -238,6 +243,12 @@ class Lane:
         """How full the buffer towards the recogniser is, 0..1."""
         return 0.0 if self._stream is None else self._stream.pressure
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether more audio came than time has passed, and the recogniser is there to wait for."""
+        elapsed_s = self._tools.now() - self._opened_s
+        return not self._away and self.position > (elapsed_s + AHEAD_S) * self._rate
+
     def time_us(self, samples: int) -> int:
         """Return the wall-clock time of a position, UTC microseconds."""
         at, origin_us = self._anchors[-1]
@@ -303,6 +314,8 @@ class Lane:
             self._shed(event)
         elif event.state is StreamState.OVER:
             self._end()
+        else:
+            self._away = event.state is StreamState.AWAY
 
     def _heard(self, heard: Hypothesis) -> None:
         self.totals.hypotheses += 1

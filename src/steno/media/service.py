@@ -22,7 +22,7 @@ from steno.media.admission import Admission, Load, Refusal
 from steno.media.audiohook_call import AudioHookCall
 from steno.media.coalescing import WindowRule
 from steno.media.identification import IdentifierDesk
-from steno.media.json_call import Held, JsonCall, finish_lanes
+from steno.media.json_call import Held, JsonCall, Key, finish_lanes
 from steno.media.lane import Lane
 from steno.media.language import LanguageChoice, LanguageSettings
 from steno.ports import FeedEvent, FeedTarget, FeedUp, Missing, Telemetry
@@ -157,7 +157,7 @@ class MediaService:
         self._nonces = NonceCache(settings.signature.keep_nonces_s)
         self._calls: set[AudioHookCall | JsonCall] = set()
         self._by_conversation: dict[str, set[AudioHookCall]] = {}
-        self._held: dict[str, tuple[Held, float]] = {}
+        self._held: list[tuple[Held, float]] = []
         self._lag_s = 0.0
         self._closing = asyncio.Event()
         self._empty = asyncio.Event()
@@ -331,19 +331,24 @@ class MediaService:
 
     def hold(self, held: Held) -> None:
         """Keep what a connection left of a conversation until the caller comes back."""
-        conversation = held.state.conversation
-        older = self._held.pop(conversation, None)
-        if older is not None:
-            self._give_up(older[0])
         if self._closing.is_set() or not self._settings.reconnect_s:
             self._give_up(held)
             return
-        self._held[conversation] = (held, self.now() + self._settings.reconnect_s)
+        self._held.append((held, self.now() + self._settings.reconnect_s))
 
-    def take_held(self, conversation: str) -> Held | None:
-        """Give out what an earlier connection left of a conversation."""
-        found = self._held.pop(conversation, None)
-        return None if found is None else found[0]
+    def take_held(self, key: Key) -> Held | None:
+        """Give out what an earlier connection left of a participant's conversation.
+
+        One that still seems to be open is dead: the caller would not come a second time.
+        """
+        for call in list(self._calls):
+            if isinstance(call, JsonCall) and call.carries(key):
+                call.give_way()
+        for index, (held, _) in enumerate(self._held):
+            if key in held.lanes:
+                del self._held[index]
+                return held
+        return None
 
     def _give_up(self, held: Held) -> None:
         """The caller did not come back: what went on without us is missing for good."""
@@ -364,10 +369,10 @@ class MediaService:
         self.spawn(_end_held(self, held))
 
     def _expired(self, now: float) -> Iterator[Held]:
-        for conversation, (held, until) in list(self._held.items()):
-            if now >= until:
-                del self._held[conversation]
-                yield held
+        late = [each for each in self._held if now >= each[1]]
+        for each in late:
+            self._held.remove(each)
+            yield each[0]
 
     # -- life -----------------------------------------------------------------------------
 
@@ -413,7 +418,7 @@ class MediaService:
                 self.telemetry.warning("media.calls_slow_to_end", count=len(self._calls))
 
     async def _end_calls(self) -> None:
-        for held, _ in self._held.values():
+        for held, _ in self._held:
             self._give_up(held)
         self._held.clear()
         for call in list(self._calls):

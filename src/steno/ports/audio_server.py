@@ -70,7 +70,7 @@ class AudioSocket(Protocol):
     def abort(self) -> None:
         """Let go of the connection at once."""
 
-    def rest(self, seconds: float) -> None:
+    def rest(self, seconds: float, *, until: Callable[[], bool] | None = None) -> None:
         """Stop reading until the server's tick nearest to ``seconds`` after the last one of
         this socket; what arrives meanwhile waits in the kernel and is read in one go.
 
@@ -78,6 +78,9 @@ class AudioSocket(Protocol):
         first rest may be shorter. To be called from ``on_texts`` or ``on_binary``; does nothing
         when more waits already. At most 2.5 s; while a socket rests, nothing is seen of it, not
         even its end.
+
+        With ``until`` it rests although more waits, and goes on resting after each ``seconds``
+        until that returns True: TCP slows the peer down.
         """
 
     @property

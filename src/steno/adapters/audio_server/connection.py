@@ -117,6 +117,8 @@ class Connection(WSListener):
         self._limits = limits
         self._state = OPEN
         self._resting = False
+        self._until: Callable[[], bool] | None = None
+        self._rest_s = 0.0
         self._texts: list[bytes] = []
         self._parts: list[bytes] | None = None
         self._parts_type = _TEXT
@@ -277,21 +279,27 @@ class Connection(WSListener):
 
     # --- resting -----------------------------------------------------------------------------
 
-    def rest(self, seconds: float) -> None:
+    def rest(self, seconds: float, *, until: Callable[[], bool] | None = None) -> None:
         """See ``AudioSocket.rest``."""
         if self._state or self._resting:
             return
-        if self._read_bytes >= _BIG_READ_BYTES and self._more_waits():
+        if until is None and self._read_bytes >= _BIG_READ_BYTES and self._more_waits():
             return
         self._resting = True
+        self._until = until
+        self._rest_s = seconds
         self._transport.pause_reading()
         self._ticks.rest(self, seconds)
 
     def wake(self) -> None:
         """Read again (the ticks call this)."""
-        if self._resting:
-            self._resting = False
-            read_on(self._transport)
+        if not self._resting:
+            return
+        if self._until is not None and not self._until():
+            self._ticks.rest(self, self._rest_s)
+            return
+        self._resting = False
+        read_on(self._transport)
 
     def _more_waits(self) -> bool:
         """Ask the kernel whether the big read has left something; under TLS it is a guess."""
