@@ -9,12 +9,13 @@ EDITABLE := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-c
 RUNTIME := $(VENV)/.runtime
 READY := $(VENV)/.ready
 JOBS ?= 2
+EXECUTIONS ?= 1000000
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check bench soak fuzz docs lock proto clean
+.PHONY: help setup demo test check bench soak fuzz docs lock proto clean example-json example-audiohook
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
 
 setup: $(READY)  ## make the virtual environment with everything in it
 
@@ -39,8 +40,16 @@ bench: $(READY)  ## measure; STENO_BASELINE names the side-by-side harness
 soak: $(READY)  ## the full counts of the fault tests
 	$(PYTEST) -m soak --timeout 3600 $(TEST_ARGS)
 
-fuzz: $(READY)  ## property tests with many more examples
+fuzz: $(READY)  ## property tests with many more examples, and mutated messages
 	$(PYTEST) -n $(JOBS) -m "hypothesis and not soak" --hypothesis-profile fuzz --timeout 3600 $(TEST_ARGS)
+	$(BIN)/python fuzz/audiohook_text.py --executions $(EXECUTIONS)
+	$(BIN)/python fuzz/media_envelope.py --executions $(EXECUTIONS)
+
+example-json: $(READY)  ## a call of the JSON form with an independent speech service
+	@$(BIN)/python examples/json_flow.py
+
+example-audiohook: $(READY)  ## an AudioHook call whose words come back as entities
+	@$(BIN)/python examples/audiohook_flow.py
 
 docs: $(READY)  ## write the generated reference pages
 	$(BIN)/python tools/reference.py
