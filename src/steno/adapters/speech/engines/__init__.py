@@ -1,0 +1,1 @@
+"""Recognisers that run in this process, each behind ``port.Engine``."""
