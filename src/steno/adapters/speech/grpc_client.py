@@ -56,6 +56,10 @@ FEW: Final = 20
 """So many calls may be opened at once."""
 BREAKER_FAILURES: Final = 8
 BREAKER_OPEN_S: Final = 1.0
+FLAPPING_S: Final = 10.0
+"""The same trouble within this is not told again: a full service takes one now and then."""
+MAX_DIAL_S: Final = 2.0
+"""One process dials once for all its streams, so it can do so often."""
 CLOSE_LIMIT_S: Final = 0.25
 MAX_LINKS: Final = 32
 RELIEF: Final = 0.97
@@ -129,16 +133,19 @@ class GrpcRecogniser:
         self._telemetry = telemetry
         self._context: ssl.SSLContext | None = tls_context(settings.grpc)
         self._stamp = files_stamp(settings.grpc)
-        self._is_refused = False
         self._languages: tuple[str, ...] = ()
         self._contract: Contract | None = None
         self._told_contract: Contract | None = None
         self._links: list[Link] = []
         self._dialler: asyncio.Task[None] | None = None
         self._breaker = CircuitBreaker(failures=BREAKER_FAILURES, open_s=BREAKER_OPEN_S)
+        limits = settings.limits
+        self._dial_backoff = Backoff(limits.first_s, min(limits.cap_s, MAX_DIAL_S))
+        self._has_worked = True
         self._keepalive_s = settings.grpc.keepalive_s
         self._trouble: str | None = None
         self._was_available = False
+        self._told_trouble, self._told_at = "", 0.0
         self._streams: set[GrpcSpeechStream] = set()
         self._dirty: list[GrpcSpeechStream] = []
         self._blocked: set[GrpcSpeechStream] = set()
@@ -228,8 +235,13 @@ class GrpcRecogniser:
 
     def touch(self, stream: GrpcSpeechStream) -> None:
         """Let the stream take part in the next flush."""
-        stream.is_dirty = True
-        self._dirty.append(stream)
+        if not stream.is_dirty:
+            stream.is_dirty = True
+            self._dirty.append(stream)
+        self.wake()
+
+    def wake(self) -> None:
+        """See that there is a flush."""
         if self._flush_timer is None and not self._is_closed:
             loop = asyncio.get_running_loop()
             self._flush_timer = loop.call_later(self.settings.flush_s, self._on_flush_timer)
@@ -250,14 +262,13 @@ class GrpcRecogniser:
             self._tick_timer = loop.call_later(TICK_S, self._on_tick)
 
     def _on_tick(self) -> None:
-        self._tick_timer = None
         now = self.clock()
+        loop = asyncio.get_running_loop()
+        # Armed first: what is done below finds it armed.
+        self._tick_timer = loop.call_later(TICK_S, self._on_tick) if self._watched else None
         for stream in list(self._watched):
             if stream.deadline is not None and stream.deadline <= now:
                 self._on_deadline(stream, now)
-        if self._watched and not self._is_closed:
-            loop = asyncio.get_running_loop()
-            self._tick_timer = loop.call_later(TICK_S, self._on_tick)
         for link in self._links:
             link.flush()
 
@@ -356,6 +367,7 @@ class GrpcRecogniser:
             loop.call_exception_handler(context)
             loop.call_later(DIALLER_FAILED_S, self._link)
         elif self._links and self._contract is not None:
+            self._breaker.succeeded(self.clock())  # what it knew was about the one before
             self._release()
         elif self._streams:  # lost again already
             self._link()
@@ -372,8 +384,8 @@ class GrpcRecogniser:
         pace, cause = _PACES.get(ended.code, _OTHERWISE)
         if ended.code == grpc_wire.UNIMPLEMENTED and self._falls_back():
             pace = Pace.SOON
-        if cause == "AuthError":
-            self._is_refused = True
+        elif cause == "AuthError" and (self._reread() or stream.machine.state is State.OPEN):
+            pace = Pace.SOON  # the token was replaced, or has just run out in the call
         wait_s = retry_after_s(ended.metadata)
         self._broke(stream, cause, now=now, pace=pace, wait_s=wait_s)
 
@@ -412,10 +424,10 @@ class GrpcRecogniser:
             self._unavailable(cause)
         if cause == "AuthError":
             self._unavailable(cause)
-            self._read_credentials()
 
     def _worked(self) -> None:
         """A call was taken: the service works."""
+        self._has_worked = True
         was_closed = self._breaker.state is CircuitState.CLOSED
         self._breaker.succeeded(self.clock())
         if not was_closed:
@@ -436,48 +448,46 @@ class GrpcRecogniser:
             stream.machine.hasten(now + spread_s * self.draw())
             self.watch(stream)
 
-    def _read_credentials(self) -> None:
-        """Read replaced files again once we were refused; new certificates need a new link."""
-        if not self._is_refused:
-            return
-        self._is_refused = False
+    def _reread(self) -> bool:
+        """Read files of ours that were replaced; what is under way goes on as it is.
+
+        Returns whether there was something new. Half replaced files are read again next time.
+        """
         stamp = files_stamp(self.settings.grpc)
         if stamp == self._stamp:
-            return
+            return False
         try:
             self.metadata = call_metadata(self.settings.grpc)
             self._context = tls_context(self.settings.grpc)
         except ConfigError:
-            return  # half replaced; told as refused, read again with the next refusal
+            return False
         self._stamp = stamp
         for link in self._links:
-            link.close()
+            link.retire()
+        return True
 
     # --- connections -------------------------------------------------------------------------
 
     async def _dial(self) -> None:
         """Connect, however long it takes; then ask what is offered, and let the streams go."""
-        backoff = Backoff(self.settings.limits.first_s, self.settings.limits.cap_s)
+        if self._has_worked:
+            self._has_worked = False
+            self._dial_backoff.reset()
+        else:  # it took a connection and nothing came of it: not at once again
+            await asyncio.sleep(self._dial_backoff.next_delay(self.draw()))
         while not self._is_closed:
             try:
                 await self._connect_once()
             except (ConnectFailed, TimedOut) as error:
                 cause = str(error.fields.get("cause") or error.error_class)
                 self._all_away(cause)
-                await asyncio.sleep(backoff.next_delay(self.draw()))
+                await asyncio.sleep(self._dial_backoff.next_delay(self.draw()))
             else:
                 return
 
     async def _connect_once(self) -> None:
         """Raise ``ConnectFailed`` or ``TimedOut`` when there is no working connection after it."""
-        stamp = files_stamp(self.settings.grpc)
-        if stamp != self._stamp:
-            try:
-                self.metadata = call_metadata(self.settings.grpc)
-                self._context = tls_context(self.settings.grpc)
-            except ConfigError as error:
-                raise ConnectFailed(cause="ConfigError") from error
-            self._stamp = stamp
+        self._reread()
         link = await dial(
             self.settings.grpc,
             context=self._context,
@@ -530,8 +540,7 @@ class GrpcRecogniser:
         if self._blocked:
             blocked, self._blocked = self._blocked, set()
             for stream in blocked:
-                if not stream.is_dirty:
-                    self.touch(stream)
+                self.touch(stream)
 
     def _on_lost(self, link: Link, cause: str) -> None:
         """A connection is gone; its calls know it already."""
@@ -578,13 +587,16 @@ class GrpcRecogniser:
     # --- telling -----------------------------------------------------------------------------
 
     def _unavailable(self, cause: str) -> None:
-        if self._trouble != cause:
-            self._trouble = cause
+        now = self.clock()
+        is_news = cause != self._told_trouble or now >= self._told_at + FLAPPING_S
+        if self._trouble != cause and is_news:
+            self._told_trouble, self._told_at, self._was_available = cause, now, False
             self._telemetry.warning("speech.unavailable", cause=cause, count=len(self._streams))
+        self._trouble = cause
 
     def _available(self) -> None:
-        if self._trouble is not None or not self._was_available:
-            self._trouble = None
+        self._trouble = None
+        if not self._was_available:
             self._was_available = True
             self._telemetry.info("speech.available", count=len(self._streams))
 
@@ -712,6 +724,7 @@ class GrpcSpeechStream:
         self._link = self._call = self._codec = None
         if link is not None and call is not None:
             link.reset(call)
+            self._owner.wake()
 
     def deliver(self) -> None:
         """Pass on what happened, and count."""

@@ -79,6 +79,7 @@ class Link(asyncio.Protocol):
         self._calls: dict[int, Call] = {}
         self._transport: asyncio.Transport | None = None
         self._is_paused = False
+        self._is_retired = False
         self._cause = "PeerUnavailable"
         self._pings = 0
         self._pinged_at: float | None = None
@@ -93,12 +94,12 @@ class Link(asyncio.Protocol):
     @property
     def can_open(self) -> bool:
         """A call opened now would be taken."""
-        return self._transport is not None and self._machine.can_open
+        return self._transport is not None and not self._is_retired and self._machine.can_open
 
     @property
     def is_leaving(self) -> bool:
-        """The peer takes no new calls here."""
-        return self._machine.is_going_away
+        """No new calls here; those under way go on."""
+        return self._is_retired or self._machine.is_going_away
 
     @property
     def calls(self) -> int:
@@ -162,6 +163,10 @@ class Link(asyncio.Protocol):
         self._cause = cause
         if self._transport is not None:
             self._transport.abort()
+
+    def retire(self) -> None:
+        """Take no new calls: the credentials it was made with have been replaced."""
+        self._is_retired = True
 
     def close(self) -> None:
         """Say goodbye and close; calls that are left end with UNAVAILABLE."""
