@@ -231,6 +231,23 @@ def test_what_goes_on_being_shed_is_told_now_and_then() -> None:
     assert shed == [AudioShed(0, CHUNK, 0, 0), AudioShed(CHUNK, 2 * CHUNK, 1, 1)]
 
 
+def test_what_is_shed_on_both_sides_of_heard_audio_is_told_apart() -> None:
+    """A service that remembers the call before may answer for audio not sent again yet."""
+    stream = machine()
+    stream.opened(now=0.0)
+    push(stream, 0, 1, 2)
+    written(stream)
+    stream.broke("x", now=0.0, draw=0.0)
+    stream.opened(now=1.0)
+    stream.give_up_oldest(now=1.0)
+    stream.on_result(1, "one", None)
+    stream.give_up_oldest(now=1.0)
+    push(stream, 3)
+    assert written(stream) == [3]
+    shed = [event for event in stream.events() if isinstance(event, AudioShed)]
+    assert shed == [AudioShed(0, CHUNK, 0, 0), AudioShed(2 * CHUNK, 3 * CHUNK, 2, 2)]
+
+
 def test_a_service_that_never_acknowledges_loses_nothing_while_it_is_healthy() -> None:
     """Written audio leaves the buffer silently; when the call breaks it is out of reach."""
     stream = machine(buffer_s=0.3)

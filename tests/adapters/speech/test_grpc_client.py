@@ -679,7 +679,7 @@ async def test_streams_beyond_a_connection_s_limit_get_another_connection() -> N
     for stream in streams:
         stream.send(chunk(0))
     await until(lambda: all(one.texts for one in listeners))
-    assert len(client._links) == 3
+    assert len(client._service.links) == 3
     await client.close(1.0)
     await server.stop(None)
 
