@@ -836,6 +836,60 @@ async def test_a_replaced_token_is_read_after_a_refusal(tmp_path: Path) -> None:
     assert heard.states[:2] == [("away", "AuthError"), ("up", "")]
 
 
+async def test_a_service_that_dies_of_every_call_is_not_called_all_the_time() -> None:
+    """It takes connections, so dialling succeeds; its delays grow all the same."""
+    connections = 0
+
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(b"\0\0\0\x04\0\0\0\0\0")
+        with suppress(ConnectionError):
+            await reader.read(65536)
+        writer.close()
+
+    server = await asyncio.start_server(dies, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    heard, told = Listener(), Recorder()
+    limits = Limits(first_s=0.1, cap_s=5.0)
+    client = recogniser(f"127.0.0.1:{port}", limits=limits, telemetry=told)
+    client.open(SPEC, heard).send(chunk(0))
+    await until(lambda: connections > 1)
+    await asyncio.sleep(0.6)
+    assert connections <= 8
+    await client.close(0.0)
+    server.close()
+    await server.wait_closed()
+    assert heard.states[0] == ("away", "PeerUnavailable")
+    assert told.events.count("speech.unavailable") == 1
+
+
+async def test_a_token_that_runs_out_in_a_call_is_tried_again_soon() -> None:
+    """Only a refusal at the beginning waits for an operator."""
+    limits = Limits(first_s=0.02, cap_s=0.1, refused_s=30.0)
+    attempts = 0
+
+    async def expires(
+        service: Service, requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[bytes]:
+        nonlocal attempts
+        attempts += 1
+        async for response in transcribe(service, requests, context):
+            yield response
+            if attempts == 1:
+                await context.abort(grpc.StatusCode.UNAUTHENTICATED, "")
+
+    heard = Listener()
+    async with serving(Service(), handle=expires) as server:
+        client = recogniser(server.target, limits=limits)
+        stream = client.open(SPEC, heard)
+        for number in range(2):
+            stream.send(chunk(number))
+            await until(lambda: len(heard.texts) > number)  # noqa: B023
+        await client.close(1.0)
+    assert heard.texts == ["t0", "t1"]
+
+
 async def test_a_peer_that_goes_silent_is_noticed() -> None:
     """It takes the connection and answers nothing, pings included."""
     connected, gone = asyncio.Event(), asyncio.Event()
