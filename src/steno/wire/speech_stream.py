@@ -227,7 +227,8 @@ class SpeechStreamMachine:
         if replay.next_waiting is None or not self.is_writable:
             return None
         self._stalled_at = None
-        self._report_shed()  # what was given up lies in front of what goes out now
+        if self._shed is not None:
+            self._report_shed()  # what was given up lies in front of what goes out now
         sent = replay.sent_through
         first = replay.take()
         if sent is not None and first.sequence_number <= sent:

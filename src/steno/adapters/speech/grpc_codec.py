@@ -56,7 +56,7 @@ class Codec(Protocol):
 class DocumentCodec:
     """``transcription``, as in the document."""
 
-    __slots__ = ("_base", "_head", "_language", "_language_field", "_tail")
+    __slots__ = ("_base", "_fixed", "_head", "_language", "_language_field", "_tail")
 
     def __init__(self, spec: StreamSpec) -> None:
         chunk = transcription_pb2.AudioChunk
@@ -69,6 +69,7 @@ class DocumentCodec:
         self._tail = chunk(sample_rate=spec.rate_hz, audio_format=spec.format).SerializeToString()
         self._language = ""
         self._language_field = b"\x28"
+        self._fixed = len(self._head) + 1 + len(self._tail)
         self._base: int | None = None
 
     def opening(self, resume_from: int | None) -> bytes:
@@ -83,18 +84,19 @@ class DocumentCodec:
             field = transcription_pb2.AudioChunk(language_code=chunk.language)
             self._language = chunk.language
             self._language_field = field.SerializeToString() + b"\x28"  # sequence_number = 5
+            self._fixed = len(self._head) + len(self._language_field) + len(self._tail)
         number = chunk.sequence_number
         if self._base is None:
             self._base = 0 if number < _RENUMBER_FROM else number
         number -= self._base
         if number > MAX_INT32:
             raise SequenceOverflow
-        return framed(
-            b"".join(
-                (
-                    self._head, _varint(len(audio)), audio, self._language_field,
-                    _varint(number), self._tail,
-                )
+        size, place = _varint(len(audio)), _varint(number)
+        length = self._fixed + len(size) + len(audio) + len(place)
+        return b"".join(
+            (
+                b"\0", length.to_bytes(4, "big"), self._head, size, audio, self._language_field,
+                place, self._tail,
             )
         )  # fmt: skip
 
