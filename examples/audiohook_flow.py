@@ -5,9 +5,10 @@ the agent on the other, signed and in 200 ms frames. The gateway splits the chan
 on over gRPC to the speech service in ``speech_service/``, and gives the words back to the caller
 as ``transcript`` entities; redacted sentences come out as records too.
 
-    python examples/audiohook_flow.py [--log]     # exit code 1 if anything is missing
+    python examples/audiohook_flow.py [--monitor] [--log]   # exit code 1 if anything is missing
 
-``--log`` prints every text message of both sides to standard error.
+``--monitor`` gives no entities back (``media.entities`` is off), as an AudioHook Monitor wants it.
+``--log`` prints every message of both sides to standard error, audio as a count of frames.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 SAID = {
     "external": "good morning. my card is 4111 1111 1111 1111, please check it.",
-    "internal": "thank you. i will look. it is all right.",
+    "internal": "thank you. i will look.",
 }
 EXPECTED = {**SAID, "external": SAID["external"].replace("4111 1111 1111 1111", MASK)}
 """By channel, in the order of the channels."""
@@ -87,6 +88,7 @@ class Caller:
         self._log = log
         self._seq = self._serverseq = 0
         self.position_s = 0.0
+        self._frames = 0  # of audio, since the last message
         self.heard: dict[str, list[dict[str, Any]]] = {}
         self._news = asyncio.Event()
 
@@ -109,6 +111,7 @@ class Caller:
         """Send a frame of audio."""
         await self._socket.send(frame)
         self.position_s += FRAME_S
+        self._frames += 1
 
     async def listen(self) -> None:
         """Take messages until the connection ends."""
@@ -141,8 +144,12 @@ class Caller:
         ]
 
     def _note(self, who: str, message: dict[str, Any]) -> None:
-        if self._log:
-            sys.stderr.write(f"{who}: {json.dumps(message)}\n")
+        if not self._log:
+            return
+        if self._frames:
+            sys.stderr.write(f"C: ({self._frames} audio frames of {FRAME_BYTES} bytes)\n")
+            self._frames = 0
+        sys.stderr.write(f"{who}: {json.dumps(message)}\n")
 
 
 def offers() -> list[dict[str, Any]]:
@@ -211,25 +218,32 @@ def text_of(caller: Caller, channel: int) -> str:
 
 def main() -> int:
     """Run it all; 0 when everything has arrived."""
-    log = "--log" in sys.argv[1:]
+    log, monitor = "--log" in sys.argv[1:], "--monitor" in sys.argv[1:]
     secret = secrets.token_bytes(32)
-    keys = json.dumps({KEY: base64.b64encode(secret).decode()})
+    settings = {
+        "STENO_MEDIA_AUDIOHOOK_KEYS": json.dumps({KEY: base64.b64encode(secret).decode()}),
+        "STENO_MEDIA_ENTITIES": "false" if monitor else "true",
+    }
     audio = mu_law(interleaved(spoken(SAID["external"]), spoken(SAID["internal"])))
     audio += b"\xff" * (-len(audio) % FRAME_BYTES)
-    with running({"STENO_MEDIA_AUDIOHOOK_KEYS": keys}) as stack:
+    with running(settings) as stack:
         refused = asyncio.run(is_refused(stack))
         probe = asyncio.run(session(stack, secret, NULL_ID, b"", log=log))
         caller = asyncio.run(session(stack, secret, str(uuid.uuid4()), audio, log=log))
         for entity in caller.transcripts:
             show(entity)
         found = sentences(stack, EXPECTED.values())
+    texts = [text_of(caller, channel) for channel in (0, 1)]
     return verdict(
         a_wrong_signature_is_refused=refused,
         the_probe_is_answered="opened" in probe.heard and "closed" in probe.heard,
         pings_are_answered="pong" in caller.heard,
-        every_word_came_back_as_an_entity=[text_of(caller, 0), text_of(caller, 1)]
-        == list(EXPECTED.values()),
-        the_same_is_in_the_records=sorted(found.values()) == sorted(EXPECTED.values()),
+        **(
+            {"no_entity_came_back": not caller.transcripts}
+            if monitor
+            else {"every_word_came_back_as_an_entity": texts == list(EXPECTED.values())}
+        ),
+        every_word_is_in_the_records=sorted(found.values()) == sorted(EXPECTED.values()),
     )
 
 

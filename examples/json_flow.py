@@ -10,13 +10,11 @@ come out as records. What was said is known, so the end is compared with the beg
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import secrets
 import sys
-import time
-from datetime import UTC, datetime
 
+from json_caller import play
 from media_stack import MASK, Stack, running, sentences, show, verdict
 from tones import mu_law, spoken
 from websockets.asyncio.client import connect
@@ -27,39 +25,7 @@ SAID = {
     "agent": "thank you. one moment please, i am looking for it.",
 }
 EXPECTED = {**SAID, "customer": SAID["customer"].replace("415-555-0142", MASK)}
-FRAME_BYTES = 160  # 20 ms of mu-law
 SPEED = 4.0  # times real time
-
-
-def envelope(conversation: str, participant: str, number: int, audio: bytes) -> str:
-    """Return one message of the caller."""
-    return json.dumps(
-        {
-            "conversationId": conversation,
-            "participantId": participant,
-            "audio": base64.b64encode(audio).decode(),
-            "format": "PCMU",
-            "sampleRate": 8000,
-            "sequenceNumber": number,
-            "timestamp": datetime.now(UTC).isoformat(),
-        }
-    )
-
-
-async def call(stack: Stack, token: str, conversation: str) -> None:
-    """Play the call: both participants on one connection, frame by frame."""
-    audio = {name: mu_law(spoken(text)) for name, text in SAID.items()}
-    address = f"ws://{stack.address}/media-api"
-    headers = {"Authorization": f"Bearer {token}"}
-    async with connect(address, additional_headers=headers, subprotocols=["media-api"]) as socket:
-        began = time.monotonic()
-        frames = max(map(len, audio.values())) // FRAME_BYTES
-        for number in range(frames):
-            for name, samples in audio.items():
-                frame = samples[number * FRAME_BYTES :][:FRAME_BYTES]
-                if len(frame) == FRAME_BYTES:
-                    await socket.send(envelope(conversation, name, number, frame))
-            await asyncio.sleep(began + (number + 1) * 0.02 / SPEED - time.monotonic())
 
 
 async def is_refused(stack: Stack) -> bool:
@@ -79,7 +45,9 @@ def main() -> int:
     conversation = f"example-{secrets.token_hex(4)}"
     with running({"STENO_MEDIA_BEARER_TOKENS": token}) as stack:
         refused = asyncio.run(is_refused(stack))
-        asyncio.run(call(stack, token, conversation))
+        audio = {name: mu_law(spoken(text)) for name, text in SAID.items()}
+        address = f"ws://{stack.address}/media-api"
+        asyncio.run(play(address, token, conversation, audio, speed=SPEED))
         found = sentences(stack, EXPECTED.values())
         for line in stack.records.read_text().splitlines() if stack.records.exists() else ():
             show(json.loads(line))
