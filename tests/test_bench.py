@@ -47,3 +47,21 @@ def test_what_the_pipeline_is_measured_with_comes_out_whole() -> None:
     row = json.loads(line)
     assert row["marks_missing"] == 0
     assert row["drafts"] >= 6 * 40 / 4
+
+
+def test_the_media_comparison_is_skipped_with_a_line_as_well() -> None:
+    """Unset STENO_BASELINE is no failure there either."""
+    (line,) = printed("bench", "--only", "media")
+    assert "skipped" in line
+    assert "STENO_BASELINE" in line
+
+
+def test_audiohook_calls_are_measured_with_nothing_lost() -> None:
+    """Every call is opened and closed, and all its audio reaches the speech service."""
+    options = ("--calls", "4", "--seconds", "1", "--bin", "/nonexistent")
+    (line,) = printed("bench.audiohook_load", *options)
+    row = json.loads(line)
+    assert (row["opened"], row["closed"], row["refused"]) == (4, 4, {})
+    assert row["frames"] >= 4 * 5
+    assert row["frames_lost"] == 0
+    assert row["cpu_s_per_call_s"] >= 0

@@ -203,11 +203,10 @@ class _Conversation:
         return self._found
 
     async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        loop = asyncio.get_running_loop()
         timers = Timers(first_ping_s=FRAME_S)
-        machine = ClientSession(self._session, self._open, now=loop.time(), timers=timers)
-        self._asked_at = loop.time()
-        machine.start(loop.time())
+        machine = ClientSession(self._session, self._open, now=time.monotonic(), timers=timers)
+        self._asked_at = time.monotonic()
+        machine.start(time.monotonic())
         frames, next_frame = 0, float("inf")
         over = False
         while not over:
@@ -219,7 +218,7 @@ class _Conversation:
                 )
             deadline = min(machine.next_deadline() or next_frame, next_frame)
             await self._receive(socket, machine, deadline)
-            now = loop.time()
+            now = time.monotonic()
             machine.on_deadline(now)
             if next_frame == float("inf") and machine.state is ClientState.OPEN:
                 next_frame = now
@@ -234,24 +233,23 @@ class _Conversation:
             elif machine.state is not ClientState.OPEN:
                 next_frame = float("inf")
             for event in machine.events():
-                over = self._take(event, loop.time()) or over
+                over = self._take(event, time.monotonic()) or over
 
     async def _receive(
         self, socket: aiohttp.ClientWebSocketResponse, machine: ClientSession, deadline: float
     ) -> None:
         """Hand the machine the next message, if one comes before the deadline."""
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(min(deadline, loop.time() + LIMIT_S)):
+            async with asyncio.timeout(min(max(0.0, deadline - time.monotonic()), LIMIT_S)):
                 message = await socket.receive()
         except TimeoutError:
             return
         if message.type is aiohttp.WSMsgType.TEXT:
-            machine.receive_text(message.data.encode(), loop.time())
+            machine.receive_text(message.data.encode(), time.monotonic())
         elif message.type is aiohttp.WSMsgType.BINARY:
-            machine.receive_binary(message.data, loop.time())
+            machine.receive_binary(message.data, time.monotonic())
         elif message.type in _ENDS:
-            machine.receive_end(loop.time())
+            machine.receive_end(time.monotonic())
 
     def _take(self, event: object, now: float) -> bool:
         """Tell what an event means; True for the last one."""
@@ -350,4 +348,4 @@ async def _unsigned(target: AudioHookTarget, tls: ssl.SSLContext) -> Finding:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms"
+    return f"{seconds * 1000:.1f} ms"
