@@ -32,7 +32,7 @@ class EngineHypothesis(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         utterance: Number within the stream, from 0; equal for partials and final.
-        text: Never empty.
+        text: Empty only in a final that takes the partials before it back.
         is_final: It will not change any more; its utterance is over.
         language: BCP-47 tag or bare language it was recognised in; empty: the engine cannot say.
         language_confidence: 0..1, None when the language was told and not found.
@@ -64,7 +64,11 @@ NOTHING = Heard("")
 
 
 class UtteranceDecoder(Protocol):
-    """Decodes one utterance after the other of one stream. Every method may block."""
+    """Decodes one utterance after the other of one stream. Every method may block.
+
+    What a method raises, of ours or of a library, costs the utterance: the decoder is closed and
+    another one made for the next.
+    """
 
     def begin(self) -> None:
         """Begin an utterance."""
@@ -76,18 +80,20 @@ class UtteranceDecoder(Protocol):
         """Return what is heard so far; ``NOTHING`` where the engine has no partials."""
 
     def end(self) -> Heard:
-        """End it and return what was heard; the text is empty when it was no speech.
-
-        Raises:
-            EngineUnavailable: The engine failed on it; the next one may go well.
-        """
+        """End it and return what was heard; the text is empty when it was no speech."""
 
     def close(self) -> None:
         """Let go of what the decoder holds; an open utterance is dropped."""
 
 
 class EngineStream(Protocol):
-    """Audio of one lane being recognised. Every method but the properties may block."""
+    """Audio of one lane being recognised. Every method but the properties may block.
+
+    Attributes:
+        lost: Bounds of utterances on which the engine failed; whoever reports them clears it.
+    """
+
+    lost: list[tuple[int, int]]
 
     @property
     def through_samples(self) -> int:
