@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "live": Lazy("live", "live", "Follow live transcripts and deliver sentences."),
     "media": Lazy("media", "media", "Serve call audio: AudioHook and the JSON form."),
     "run": Lazy("live", "run", "Run everything the configuration enables, in one process."),
+    "stt": Lazy("stt", "stt", "Serve speech-to-text over gRPC."),
     "consume": Lazy("consume", "consume", "Run a reference gRPC consumer; writes JSON lines."),
     "redact": Lazy("redact", "redact", "Remove personal data from text, stdin to stdout."),
     "outbox": Lazy("outbox", "app", "Look at, deliver, redrive or purge stored records."),

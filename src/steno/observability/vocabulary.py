@@ -108,6 +108,8 @@ EVENTS: Final[dict[str, str]] = {
     "speech.available": "The speech service takes audio.",
     "speech.close_timed_out": "At the end, the speech service did not answer for all in time.",
     "speech.contract_found": "Which contract the speech service offers.",
+    "speech.engine_failed": "The engine failed on a piece of audio; a gap, the rest goes on.",
+    "speech.listening": "Speech-to-text is served at this address.",
     "speech.unavailable": "The speech service is away or refuses; audio is kept, tried again.",
     "spine.commit_failed": "The store took nothing; the same records are tried again.",
     "spine.fragment_failed": "A bug of ours: a fragment was lost, a gap says so, the rest goes on.",

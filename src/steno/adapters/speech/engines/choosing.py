@@ -19,8 +19,7 @@ def choose_engine(
     Args:
         name: As in ``speech.engine``.
         model: As in ``speech.model``; pocketsphinx has one built in.
-        grammar: As in ``speech.grammar``, or a name of ``pocketsphinx.GRAMMARS``; of no meaning
-            to the other engines.
+        grammar: As in ``speech.grammar``; of no meaning to the other engines.
         workers: As in ``speech.workers``.
 
     Raises:

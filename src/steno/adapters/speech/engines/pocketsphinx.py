@@ -5,9 +5,9 @@ calls are heard as they are, and 8 kHz calls through the transform of ``telephon
 of 130-3700 Hz and a linear map of the model's means (MLLR), estimated by
 ``tools/adapt_telephone.py``. Other rates are resampled to the nearer of the two.
 
-What may be said is a JSGF grammar, or an n-gram language model. With a grammar every sound is
-forced onto words of it; what then fits badly is dropped for want of confidence. Free speech
-wants another engine.
+What may be said is a JSGF grammar, or an n-gram language model; without either, the package's
+model of general English. With a grammar every sound is forced onto words of it; what then fits
+badly is dropped for want of confidence. Free speech wants another engine.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ _WORD: Final = re.compile(r"[^\s=|*+()\[\];\"]+")
 _HEADER: Final = re.compile(r"^\s*(#JSGF[^\n]*|grammar\s+[^;]*;|import\s+[^;]*;)", re.MULTILINE)
 
 _FIX_GRAMMAR: Final = (
-    "Give speech.grammar (--grammar): digits, orders, a JSGF grammar (.gram, .jsgf), or a "
-    "language model (.lm, .arpa, .bin)."
+    "Give speech.grammar (--grammar): digits, orders, the file of a JSGF grammar (.gram, .jsgf), "
+    "or of a language model (.lm, .arpa, .bin)."
 )
 
 
@@ -75,7 +75,7 @@ class PocketSphinxEngine:
     """See the module; implements ``Engine``. Checking and loading block for ~0.3 s.
 
     Args:
-        grammar: A name of ``GRAMMARS``, or a file: JSGF, or an n-gram model.
+        grammar: A name of ``GRAMMARS``, or a file: JSGF, or an n-gram model; empty: English.
         model: Folder of another acoustic model with its dictionary (``*.dict``) beside or in
             it; empty: the one inside the package. It is used at its own rate
             (``-samprate`` of its ``feat.params``, 16 kHz when it does not say).
@@ -87,7 +87,7 @@ class PocketSphinxEngine:
 
     name = "pocketsphinx"
 
-    def __init__(self, grammar: str | Path, model: str = "") -> None:
+    def __init__(self, grammar: str | Path = "", model: str = "") -> None:
         if find_spec("pocketsphinx") is None:
             raise EngineUnavailable(
                 "pocketsphinx is not installed", fix="Install steno with its dependencies."
@@ -339,16 +339,16 @@ def jsgf_words(file: Path) -> set[str] | None:
 
 
 def _grammar_file(grammar: str | Path) -> Path:
+    from pocketsphinx import get_model_path
+
+    if not str(grammar):
+        return Path(get_model_path("en-us/en-us.lm.bin"))
     if str(grammar) in GRAMMARS:
         return Path(str(resources.files(__package__).joinpath("grammars", f"{grammar}.gram")))
     file = Path(grammar).expanduser()
-    if not str(grammar) or not file.is_file():
+    if not file.is_file():
         raise ConfigError(
-            "pocketsphinx needs to know what may be said"
-            if not str(grammar)
-            else "the grammar's file is missing",
-            setting="speech.grammar",
-            fix=_FIX_GRAMMAR,
+            "the grammar's file is missing", setting="speech.grammar", fix=_FIX_GRAMMAR
         )
     if file.suffix.lower() not in (".gram", ".jsgf", ".lm", ".arpa", ".bin", ".dmp"):
         raise ConfigError("an unknown kind of grammar", setting="speech.grammar", fix=_FIX_GRAMMAR)
