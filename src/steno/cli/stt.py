@@ -138,7 +138,7 @@ async def _serve(
     speech = settings.speech
     telemetry = make_telemetry(settings)
     name: EngineName = "pocketsphinx"
-    if speech.engine not in ("", "none"):
+    if speech.engine != "" and speech.engine != "none":
         name = speech.engine
     engine = await asyncio.to_thread(
         choose_engine,
