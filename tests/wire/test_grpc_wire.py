@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from steno.errors import RemoteProtocolError
 from steno.wire import grpc_wire
 from steno.wire.grpc_wire import CallEnded, CallReader, framed, request_headers, reset_code
-from steno.wire.hpack import Header
+from steno.wire.http2 import Header
 
 RESPONSE: list[Header] = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 
 import pytest
+from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
 from steno.errors import RemoteProtocolError
 from steno.wire import http2
-from steno.wire.hpack import Decoder, encode
 from steno.wire.http2 import (
     PREFACE,
     Connection,
@@ -39,6 +39,10 @@ def settings(**values: int) -> bytes:
     names = {"streams": 3, "window": 4, "frame": 5}
     body = b"".join(struct.pack(">HI", names[name], value) for name, value in values.items())
     return frame(SETTINGS, 0, 0, body)
+
+
+def encode(headers: list[tuple[bytes, bytes]]) -> bytes:
+    return Encoder().encode(headers)
 
 
 def frames(data: bytes) -> list[tuple[int, int, int, bytes]]:
@@ -93,7 +97,8 @@ def test_a_request_and_its_messages_are_headers_and_data() -> None:
     connection.end(first)
     headers, other, data, end = frames(connection.to_send())
     assert headers[:3] == (HEADERS, 4, 1)
-    assert Decoder().decode(headers[3]) == REQUEST
+    decoded = list(Decoder().decode(headers[3], raw=True))
+    assert decoded == REQUEST
     assert other[2] == second.number == 3
     assert data == (DATA, 0, 1, b"message")
     assert end == (DATA, 1, 1, b"")
@@ -162,6 +167,17 @@ def test_streams_beyond_the_peer_s_limit_are_not_opened() -> None:
     assert not connection.can_open
     connection.reset(stream)
     assert connection.can_open
+
+
+def test_what_is_sent_with_a_request_is_in_nobody_s_table() -> None:
+    """Credentials among it; so no table has to be kept in step with the peer, either."""
+    connection = connected()
+    for _ in range(2):
+        connection.open([*REQUEST, (b"authorization", b"secret")])
+    first, second = frames(connection.to_send())
+    assert first[3] == second[3]
+    last = list(Decoder().decode(first[3], raw=True))[-1]
+    assert isinstance(last, NeverIndexedHeaderTuple)
 
 
 # --- in --------------------------------------------------------------------------------------
@@ -243,6 +259,38 @@ def test_a_stream_s_fault_costs_that_stream_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    "block",
+    [
+        "80",  # index 0
+        "be",  # behind the tables
+        "40",  # cut short
+        "4085",
+        "0001",
+        "ffffffffffffffffffffffffff",  # an integer without end
+        "883fe101",  # a size update behind a field
+        "3fe21f",  # a table larger than was offered
+        "0081fe00",  # padding of a Huffman code that is not ones
+        "0084ffffffff00",  # its end within a string
+    ],
+)
+def test_headers_that_cannot_be_decoded_end_the_connection(block: str) -> None:
+    """The tables of both ends have parted; nothing of what was sent is in the error."""
+    connection, _ = opened()
+    with pytest.raises(RemoteProtocolError) as caught:
+        connection.receive(frame(HEADERS, 4, 1, bytes.fromhex(block)))
+    assert caught.value.__suppress_context__
+
+
+def test_a_small_block_cannot_become_a_large_list() -> None:
+    """Many references to one large entry of the table are refused while they are counted."""
+    connection, _ = opened()
+    entry = b"\x40\x01x\x7f\x81\x0f" + bytes(2048)
+    connection.receive(frame(HEADERS, 4, 1, entry))
+    with pytest.raises(RemoteProtocolError, match="too large"):
+        connection.receive(frame(HEADERS, 5, 1, b"\xbe" * (http2.MAX_LIST_BYTES // 2048 + 1)))
+
+
+@pytest.mark.parametrize(
     "data",
     [
         frame(DATA, 0, 1) ,  # before the peer's settings
@@ -276,6 +324,16 @@ def test_breaking_a_rule_of_the_connection_is_its_end(data: bytes) -> None:
     connection.open(REQUEST)  # a stream to break rules on
     with pytest.raises(RemoteProtocolError):
         connection.receive(data)
+
+
+@given(st.binary(max_size=200))
+def test_any_block_gives_headers_or_the_one_error(block: bytes) -> None:
+    """Never an error of the library that decodes it."""
+    connection, _ = opened()
+    try:
+        connection.receive(frame(HEADERS, 4, 1, block))
+    except RemoteProtocolError:
+        pass
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60), max_size=20))

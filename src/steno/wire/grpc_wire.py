@@ -19,7 +19,7 @@ import msgspec
 
 from steno.errors import RemoteProtocolError
 from steno.wire import http2
-from steno.wire.hpack import Header
+from steno.wire.http2 import Header
 
 OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED = 0, 1, 2, 3, 4
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION = 7, 8, 9

@@ -27,9 +27,11 @@ import struct
 from typing import Final
 
 import msgspec
+from hpack import Decoder, Encoder, HPACKError, OversizedHeaderListError
 
 from steno.errors import RemoteProtocolError
-from steno.wire.hpack import Decoder, Header, encode
+
+Header = tuple[bytes, bytes]
 
 _DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(
     10
@@ -50,6 +52,9 @@ MAX_FRAME_BYTES: Final = 16_384
 """Largest frame we take: the protocol's default, which nobody has to be told."""
 MAX_BLOCK_BYTES: Final = 64 * 1024
 MAX_BLOCK_FRAMES: Final = 32
+MAX_LIST_BYTES: Final = 32 * 1024
+"""Decoded size of one header list, counted as in RFC 7541, 4.1: a small block may name one large
+entry of its table often."""
 STREAM_WINDOW: Final = 1 << 20
 CONNECTION_WINDOW: Final = 1 << 24
 _DEFAULT_WINDOW: Final = 65_535
@@ -120,7 +125,8 @@ class Connection:
     def __init__(self) -> None:
         self._buffer = b""
         self._events: list[Event] = []
-        self._decoder = Decoder()
+        self._encoder = Encoder()
+        self._decoder = Decoder(MAX_LIST_BYTES)
         self._streams: dict[int, Stream] = {}
         self._next = 1
         self._window = _DEFAULT_WINDOW
@@ -139,7 +145,7 @@ class Connection:
         settings = (
             _setting(0x2, 0)  # ENABLE_PUSH
             + _setting(0x4, STREAM_WINDOW)
-            + _setting(0x6, MAX_BLOCK_BYTES // 2)  # MAX_HEADER_LIST_SIZE
+            + _setting(0x6, MAX_LIST_BYTES)  # MAX_HEADER_LIST_SIZE
         )
         self._out: list[bytes] = [
             PREFACE,
@@ -169,7 +175,12 @@ class Connection:
         stream = Stream(self._next, self._stream_window)
         self._next += 2
         self._streams[stream.number] = stream
-        block = encode(headers)
+        # Every field is marked as never to be indexed: what we send once in the life of a stream
+        # needs no table that is kept in step with the peer, and credentials must not be in one
+        # (RFC 7541, 7.1.3).
+        block = self._encoder.encode(
+            [(name, value, True) for name, value in headers], huffman=False
+        )
         kind = _HEADERS
         while len(block) > self._max_frame:
             self._out.append(_frame(kind, 0, stream.number, block[: self._max_frame]))
@@ -371,7 +382,7 @@ class Connection:
     def _on_block(self) -> None:
         block, self._block = bytes(self._block or b""), None
         # Also for a stream that is over: the table of both ends has to stay the same (4.3).
-        headers = self._decoder.decode(block)
+        headers = self._decoded(block)
         stream = self._streams.get(self._block_of)
         if stream is None:
             return
@@ -379,6 +390,14 @@ class Connection:
         self._events.append(HeadersCame(stream, headers, is_end))
         if is_end:
             self._peer_ended(stream)
+
+    def _decoded(self, block: bytes) -> list[Header]:
+        try:
+            return [(name, value) for name, value in self._decoder.decode(block, raw=True)]
+        except OversizedHeaderListError:
+            raise RemoteProtocolError("the peer's headers are too large") from None
+        except HPACKError:  # quotes what the peer sent: not chained
+            raise RemoteProtocolError("the peer's headers cannot be decoded") from None
 
     def _on_window(self, number: int, body: bytes) -> None:
         if len(body) != 4:
