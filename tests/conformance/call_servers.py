@@ -21,6 +21,7 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
 
 API_KEY = "dGVzdC1rZXktMDAwMQ=="
 SECRET = base64.b64encode(b"a secret of the tests, 32 bytes").decode()
@@ -393,3 +394,71 @@ ENTITIES: dict[str, dict[str, Any]] = {
     "same_offsets": worded(tokens=[_TOKEN, _TOKEN]),
     "no_type": {"data": {}},
 }
+
+
+TOKEN = "test-token"
+
+
+class Envelopes:
+    """A server of the JSON form. ``lanes`` keeps (number, audio) of each participant."""
+
+    def __init__(self, *, wrong: str = "") -> None:
+        self.wrong = wrong
+        self.lanes: dict[str, list[tuple[int, bytes]]] = {}
+        self.envelopes: list[dict[str, Any]] = []
+        self.bad = 0
+        self.connections = 0
+        self.url = ""
+
+    def check(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Verify token and origin."""
+        if self.wrong == "trusting":
+            return None
+        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+            return connection.respond(401, "no")
+        if "strange" in request.headers.get("origin", ""):
+            return connection.respond(403, "no")
+        return None
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """Take envelopes; skip and count what is none."""
+        self.connections += 1
+        try:
+            async for message in connection:
+                try:
+                    self.take(message)
+                except (ValueError, KeyError, TypeError):
+                    self.bad += 1
+                    if self.wrong == "touchy":
+                        return
+                if self.wrong == "hangs_up":
+                    await connection.close(1011)
+        except ConnectionClosed:
+            pass
+
+    def take(self, message: str | bytes) -> None:
+        envelope = json.loads(message)
+        audio = base64.b64decode(envelope["audio"], validate=True)
+        if envelope["format"] not in ("PCMU", "L16") or len(audio) > 1600:
+            raise ValueError
+        number = int(envelope["sequenceNumber"])
+        self.envelopes.append(envelope)
+        self.lanes.setdefault(envelope["participantId"], []).append((number, audio))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Envelopes]:
+        """Listen on a free port; ``url`` is the address."""
+        chosen = [] if self.wrong == "no_subprotocol" else [Subprotocol("media-api")]
+        async with serve(
+            self.serve,
+            "127.0.0.1",
+            0,
+            process_request=self.check,
+            subprotocols=chosen,
+            select_subprotocol=lambda _, offered: next((o for o in offered if o in chosen), None),
+            compression=None,
+            max_size=None,
+        ) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            self.url = f"ws://127.0.0.1:{port}/media-api"
+            yield self

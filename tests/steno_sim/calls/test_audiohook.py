@@ -17,19 +17,22 @@ from steno_sim.calls.faults import FAULTS, CallFault, End, expected
 from steno_sim.calls.plan import Act, CallPlan
 from steno_sim.calls.results import CallResult
 
-QUICK = Timers(opened_s=0.3, closed_s=0.3, first_ping_s=0.05, ping_s=0.2)
-SECOND = tone(1000)
-LIVELY = CallPlan(sound=SECOND, speed=5.0, frame_ms=100, patience_s=0.3)
+QUICK = Timers(opened_s=3.0, closed_s=3.0, first_ping_s=0.03, ping_s=3.0)
+IMPATIENT = Timers(opened_s=0.15, closed_s=0.15, first_ping_s=0.03, ping_s=0.1)
+SECOND, BRIEF = tone(1000), tone(400)
+LIVELY = CallPlan(sound=SECOND, speed=6.0, frame_ms=100, patience_s=0.2)
 
 
-async def call(hook: Hook, plan: CallPlan = LIVELY, **changes: Any) -> CallResult:
+async def call(
+    hook: Hook, plan: CallPlan = LIVELY, *, timers: Timers = QUICK, **changes: Any
+) -> CallResult:
     async with hook.running():
         caller = AudioHookCaller(
             hook.url,
             replace(plan, **changes),
             api_key=API_KEY,
             secret=SECRET,
-            timers=QUICK,
+            timers=timers,
         )
         return await caller.run()
 
@@ -100,7 +103,7 @@ async def test_mono_and_l16() -> None:
 async def test_a_pause_of_the_server_is_obeyed(runs: bool, position: int) -> None:
     """Paused, then resumed with what was discarded; no audio between."""
     hook = Hook(pause_at=8000)
-    result = await call(hook, clock_runs=runs, speed=2.0)
+    result = await call(hook, clock_runs=runs, speed=4.0)
     assert result.violations == []
     said = {message["type"]: message for message in hook.sessions[0].said}
     lost = float(said["resumed"]["parameters"]["discarded"][2:-1])
@@ -237,7 +240,10 @@ assert set(ENTITIES) <= set(WRONG)
 @pytest.mark.parametrize("wrong", sorted(WRONG))
 async def test_a_wrong_server_is_found_out(wrong: str) -> None:
     """By the name of the rule it breaks."""
-    result = await call(Hook(wrong=wrong), speed=3.0, ask_languages=True)
+    timers = IMPATIENT if wrong.startswith("never_") else QUICK
+    result = await call(
+        Hook(wrong=wrong), timers=timers, sound=BRIEF, speed=3.0, ask_languages=True
+    )
     assert WRONG[wrong] in [violation.rule for violation in result.violations]
 
 
