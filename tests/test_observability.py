@@ -208,10 +208,12 @@ def calls() -> Iterator[tuple[str, str, str, list[str]]]:
                 continue
             keywords = [word.arg or "**" for word in node.keywords]
             where = f"{path.name}:{node.lineno}"
-            if isinstance(node.func, ast.Attribute) and node.func.attr in methods:
-                yield where, node.func.attr, first.value, keywords
-            elif isinstance(node.func, ast.Name) and EVENT.fullmatch(first.value):
-                # A method bound to a name first, to choose the level: ``tell("token.…")``.
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if isinstance(node.func, ast.Attribute) and name in methods:
+                yield where, name, first.value, keywords
+            elif name in {"tell", "_warn"} and EVENT.fullmatch(first.value):
+                # A method bound to a name first, to choose the level: ``tell("token.…")``, and
+                # one that warns now and then: ``self._warn("media.…")``.
                 yield where, "info", first.value, keywords
 
 

@@ -45,8 +45,11 @@ def media(
         str | None, typer.Option(help="The engine's model: folder or file.", show_default=False)
     ] = None,
     grammar: Annotated[
-        Path | None,
-        typer.Option(help="pocketsphinx: grammar or language model.", show_default=False),
+        str | None,
+        typer.Option(
+            help="pocketsphinx: file of a grammar or language model, or: digits, orders.",
+            show_default=False,
+        ),
     ] = None,
     audiohook_keys: Annotated[
         Path | None,

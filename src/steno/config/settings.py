@@ -405,9 +405,12 @@ class Speech(Section, frozen=True):
         doc("The engine's model: a folder or file; for `whisper` also a name, downloaded once."),
     ] = ""
     grammar: Annotated[
-        Path | None,
-        doc("`pocketsphinx`: a JSGF grammar or a language model of what may be said."),
-    ] = None
+        str,
+        doc(
+            "`pocketsphinx`: what may be said: the file of a JSGF grammar or a language model, or "
+            "a grammar of its own, `digits` or `orders`. Empty: free English, poorly recognised."
+        ),
+    ] = ""
     workers: Annotated[
         int, doc("Streams recognised side by side; 0: the number of processors.", ge=0, le=256)
     ] = 0

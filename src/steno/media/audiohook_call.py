@@ -309,7 +309,8 @@ class AudioHookCall:
             return
         parts, self._parts = self._parts, []
         self._gathered = 0
-        assert self._media is not None
+        if self._media is None or not self._lanes:
+            return  # a probe that sends audio: nobody listens
         joined = parts[0] if len(parts) == 1 else b"".join(parts)
         if len(self._lanes) == 1:
             self._lanes[0].audio(joined, self._sequence)
