@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from steno.adapters.speech.engines.choosing import EngineName
 from steno.config import Config
 from steno.ports import Telemetry
 from steno.ports.speech import Recogniser
@@ -37,9 +39,9 @@ async def open_recogniser(config: Config, telemetry: Telemetry) -> Listening:
     engine = config.speech.engine
     if engine == "none":
         return Listening()
-    if engine:
-        return await _local(config, telemetry)
-    return _service(config, telemetry)
+    if engine == "":
+        return _service(config, telemetry)
+    return await _local(config, engine, telemetry)
 
 
 def _service(config: Config, telemetry: Telemetry) -> Listening:
@@ -71,5 +73,20 @@ def _service(config: Config, telemetry: Telemetry) -> Listening:
     return Listening(recogniser, recogniser.flush, lambda: budget.waiting / budget.limit)
 
 
-async def _local(config: Config, telemetry: Telemetry) -> Listening:
-    raise NotImplementedError
+async def _local(config: Config, engine: EngineName, telemetry: Telemetry) -> Listening:
+    """Load the engine off the loop: a large model takes seconds."""
+    from steno.adapters.speech.engines.choosing import choose_engine
+    from steno.adapters.speech.local import LocalRecogniser
+
+    speech = config.speech
+    loaded = await asyncio.to_thread(
+        choose_engine,
+        engine,
+        model=speech.model,
+        grammar=speech.grammar,
+        workers=speech.workers,
+    )
+    recogniser = LocalRecogniser(
+        loaded, telemetry=telemetry, workers=speech.workers, buffer_s=config.media.replay_s
+    )
+    return Listening(recogniser)
