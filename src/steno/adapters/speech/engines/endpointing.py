@@ -60,8 +60,8 @@ class EndpointedStream:
         "_audio", "_audio_from", "_decoder", "_fed_to", "_frame", "_has_failed", "_is_stale",
         "_keep",
         "_language", "_last_partial", "_last_text", "_make_decoder", "_next_partial",
-        "_partial_every", "_power", "_segments", "_soft_max", "_started", "_through",
-        "_utterance", "_voice", "lost",
+        "_partial_every", "_power", "_segments", "_soft_max", "_started", "_tail",
+        "_through", "_utterance", "_voice", "_voiced_to", "lost",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,8 @@ class EndpointedStream:
         self._audio_from = at_samples
         # A segment reaches back this far from where flags have come to.
         self._keep = (PRE_ROLL_MS + START_MS) * rate_hz // 1000 + 2 * self._frame
+        self._tail = PRE_ROLL_MS * rate_hz // 1000
+        self._voiced_to = at_samples
         self._soft_max = int(SOFT_MAX_S * rate_hz)
         self._partial_every = int(PARTIAL_S * rate_hz)
         self._next_partial = 0
@@ -124,13 +126,16 @@ class EndpointedStream:
         heard: list[EngineHypothesis] = []
         self._audio = np.concatenate((self._audio, samples))
         for flag in self._voice.feed(samples):
+            if flag:
+                self._voiced_to = self._segments.position + self._frame
             for event in self._segments.feed(bytes((flag,))):
                 self._on_activity(event, heard)
             if self._segments.speaking and self._may_cut(flag):
                 for event in self._segments.finish():
                     self._on_activity(event, heard)
         if self._segments.speaking:
-            self._decode_to(self._segments.position)
+            # Silence is held back until voice follows: if none does, it is not decoded.
+            self._decode_to(min(self._segments.position, self._voiced_to + self._tail))
             self._partial(heard)
         self._forget()
         return heard
