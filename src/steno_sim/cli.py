@@ -1,4 +1,7 @@
-"""The command ``steno-sim``: the simulator alone, on one port (or two, with a backup region)."""
+"""The command ``steno-sim``: the simulator alone, on one port (or two, with a backup region).
+
+``steno-sim call`` is the other direction: it dials a server of call audio.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from steno_sim.calls.command import EXAMPLE as CALL_EXAMPLE
+from steno_sim.calls.command import call
+
 if TYPE_CHECKING:
     import ssl
 
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from steno_sim.world import World
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command("call", help=CALL_EXAMPLE)(call)
 
 _EXAMPLE = """A Genesys Cloud simulator for development and tests: OAuth, the transcript stream,
 notification channels, scenarios and faults, without an organisation.
@@ -51,8 +58,9 @@ class _Usage(Exception):
     """An option is wrong; the message says which and why."""
 
 
-@app.command(help=_EXAMPLE)
+@app.callback(invoke_without_command=True, help=_EXAMPLE)
 def run(
+    context: typer.Context,
     listen: Annotated[str, typer.Option(help="Address and port; port 0 takes a free one.")] = (
         "127.0.0.1:9080"
     ),
@@ -113,11 +121,13 @@ def run(
     ] = False,
 ) -> None:
     """Run the simulator; see the command's own help."""
+    if context.invoked_subcommand is not None:
+        return
     try:
         script = _scenario(scenario, fragments, rate)
         clients = _clients(client or [], public_key)
         given = _faults(faults)
-        context = _tls(tls_cert, tls_key)
+        certificate = _tls(tls_cert, tls_key)
         addresses = [_address(listen), *([_address(backup_listen)] if backup_listen else [])]
     except (_Usage, ValueError, OSError) as error:
         typer.echo(f"steno-sim: {error}", err=True)
@@ -139,7 +149,7 @@ def run(
             sims = []
             for (address, port), name in zip(addresses, ("primary", "backup"), strict=False):
                 tokens = TokenService(clients, expires_in_s=expires_in, jwt_tokens=jwt_tokens)
-                sims.append(await _enter(stack, world, name, address, port, tokens, context))
+                sims.append(await _enter(stack, world, name, address, port, tokens, certificate))
             typer.echo(f"steno-sim: queues are {_queues(script)}", err=True)
             for fault in given:
                 world.inject(fault)

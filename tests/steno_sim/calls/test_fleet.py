@@ -28,7 +28,7 @@ async def fly(hook: Hook, count: int, **changes: Any) -> FleetReport:
     settings: dict[str, Any] = {"sound": SOUND, "speed": 4.0, "patience_s": 0.2, "keep_log": False}
     async with hook.running():
         plans = [CallPlan(**(settings | changes)) for _ in range(count)]
-        timers = IMPATIENT if hook.wrong.startswith("never_") else QUICK
+        timers = IMPATIENT if hook.wrong else QUICK
         fleet = Fleet(hook.url, plans, api_key=API_KEY, secret=SECRET, ramp_s=0.2, timers=timers)
         return await fleet.run()
 
