@@ -99,13 +99,21 @@ async def test_the_last_words_come_before_closed(tmp_path: Path) -> None:
 
 
 async def test_closed_does_not_wait_for_a_recogniser_that_says_nothing(tmp_path: Path) -> None:
-    """The caller gives up after ten seconds: ``closed`` comes in time, with what there is."""
+    """The caller gives up after ten seconds: ``closed`` comes in time, with what there is.
+
+    What is recognised later is stored all the same.
+    """
     async with serving(tmp_path, close_wait_s=0.1) as rig:
         caller = await opened(rig)
         await caller.play(FRAME)
-        rig.recogniser.of("internal").ends_at_once = False
+        agent = rig.recogniser.of("internal")
+        agent.ends_at_once = False
         await close(caller)
         assert caller.violations == []
+        agent.say("Late but not lost.", end=1600)
+        agent.end()
+        await until(lambda: rig.service.calls == 0)
+        assert rig.texts() == ["Late but not lost."]
 
 
 async def test_a_probe_costs_no_recogniser_and_leaves_no_record(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class Host(LaneTools, Protocol):
     languages: tuple[str, ...]
     window_s: float
     close_wait_s: float
+    shutdown_s: float
     entities: bool
     partials: bool
 
@@ -486,32 +487,49 @@ class AudioHookCall:
 
     async def _finish(self, cause: str, code: int) -> None:
         """Results first, ``closed`` after them, within the time the caller waits."""
-        host, session = self._host, self._session
+        host = self._host
         try:
             if self._lanes:
                 for lane in self._lanes:
                     lane.finish()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(host.close_wait_s):
-                        await self._lanes_over.wait()
-                assert self._open is not None
-                ended = ConversationEnded(self._open.conversation_id, host.now_us())
-                host.accept(ended)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await host.committed()
+                if not await self._wait_for_results(host.close_wait_s):
+                    # The caller goes with what there is; the records get the rest.
+                    await self._store_results()
+                    self._say_closed()
+                    await self._wait_for_results(host.shutdown_s)
+                await self._store_results()
                 for lane in self._lanes:
                     lane.abort()
         finally:
             if self._recording is not None:
                 self._recording.close()
-            now = host.now()
-            if session.state is State.CLOSING:
-                session.closed(now)
-            self._happened(now)
-            self._after(now)
+            self._say_closed()
             self._tell(cause, code)
             host.over(self)
+
+    async def _wait_for_results(self, limit_s: float) -> bool:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._lanes_over.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _store_results(self) -> None:
+        """Give out what is open of the conversation, and wait until it is stored."""
+        host = self._host
+        assert self._open is not None
+        host.accept(ConversationEnded(self._open.conversation_id, host.now_us()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await host.committed()
+
+    def _say_closed(self) -> None:
+        now = self._host.now()
+        if self._session.state is State.CLOSING:
+            self._session.closed(now)
+        self._happened(now)
+        self._after(now)
 
     def _tell(self, cause: str, code: int) -> None:
         """Write the closing line: what the call came to, and whether words were missing."""
