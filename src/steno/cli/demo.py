@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Sequence
+from itertools import cycle, islice
+from json import dumps as json_text
 from pathlib import Path
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +20,7 @@ from steno.cli.common import JsonOption, Output, run_async
 if TYPE_CHECKING:
     from steno.core.records import Kind, Record
     from steno.ports import BatchShape, Outcome, Sink
+    from steno_sim.calls.playing import PlayReport
     from steno_sim.server import Simulator
 
 SETTLE_S = 0.5
@@ -36,23 +41,30 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Folder of the consumer's file and the gateway's state.")
     ] = Path("steno-demo"),
+    calls: Annotated[
+        int, typer.Option(help="Spoken calls, recognised on this machine; 0 for none.", min=0)
+    ] = 3,
     quiet: Annotated[bool, typer.Option("--quiet", help="No live view.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Watch simulated calls turn into clean sentences; needs no account and no network.
 
-    The sentences are delivered by gRPC to a consumer that writes OUT/transcripts.jsonl. At the
-    end a JSON summary is printed on standard output, counted against what was really said.
+    Most come as live transcripts; a few are spoken calls whose audio arrives by AudioHook and is
+    recognised here. The sentences are delivered by gRPC to a consumer that writes
+    OUT/transcripts.jsonl. At the end a JSON summary is printed on standard output, counted
+    against what was really said.
 
     Example: steno demo --speed 8
     """
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     (out / TRANSCRIPTS).unlink(missing_ok=True)
     summary = run_async(
-        lambda stop: _demo(speed, conversations, scenario, out, quiet or json, stop)
+        lambda stop: _demo(speed, conversations, scenario, calls, out, quiet or json, stop)
     )
     Output(json=True).result(summary)
-    if summary["lost"] or summary["repeated"] or summary["leaked"]:
+    spoken = summary.get("spoken", {})
+    wrong = ("lost", "repeated", "leaked")
+    if any(summary[one] or spoken.get(one) for one in wrong) or spoken.get("violations"):
         raise typer.Exit(1)
 
 
@@ -60,6 +72,7 @@ async def _demo(
     speed: float,
     conversations: int,
     scenario: str,
+    calls: int,
     out: Path,
     quiet: bool,
     stop: asyncio.Event,
@@ -87,12 +100,12 @@ async def _demo(
             try:
                 address = await listening
                 view.note(f"simulator on {sim.host}, consumer on {address}, file {transcripts}")
-                totals = await _gateway(sim, address, run, view, stop)
+                totals, played = await _gateway(sim, address, run, calls, view, stop)
             finally:
                 end_consumer.set()
             consumed = await consuming
         score = _score(sim, transcripts)
-    return {
+    summary = {
         "conversations": len(sim.truth().conversations),
         "sentences": score.sentences,
         "redactions": totals["redactions"],
@@ -107,11 +120,14 @@ async def _demo(
         "seconds": totals["seconds"],
         "file": str(transcripts),
     }
+    if played is not None:
+        summary["spoken"] = _score_spoken(played, transcripts)
+    return summary
 
 
 async def _gateway(
-    sim: Simulator, address: str, state_dir: Path, view: View, stop: asyncio.Event
-) -> dict[str, Any]:
+    sim: Simulator, address: str, state_dir: Path, calls: int, view: View, stop: asyncio.Event
+) -> tuple[dict[str, Any], PlayReport | None]:
     """Run a gateway on the simulator until everything has been said and delivered."""
     from steno.app import run_gateway
     from steno.config import load
@@ -119,6 +135,7 @@ async def _gateway(
     from steno.observability import LogTelemetry
 
     client = next(iter(sim.tokens.clients.values()))
+    key, secret = "demo-api-key", b64encode(token_bytes(32)).decode()
     config = load(
         None,
         {},
@@ -127,6 +144,10 @@ async def _gateway(
             "platform.client_id": client.id,
             "platform.client_secret": Secret(client.secret),
             "live.source": "transcript-stream",
+            "media.listen": "127.0.0.1:0",
+            "media.audiohook_keys": Secret(json_text({key: secret})),
+            "speech.engine": "pocketsphinx",
+            "speech.grammar": "orders",
             "state_dir": state_dir,
             "observability.listen": "",
             "observability.log_level": "error",
@@ -136,9 +157,21 @@ async def _gateway(
         },
     )
     ended = asyncio.Event()
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    played: list[PlayReport] = []
+
+    async def speak() -> None:
+        if not calls:
+            return
+        from steno_sim.calls.playing import play_calls
+        from steno_sim.calls.voices import spoken_calls
+
+        url = f"ws://{await listening}/audiohook"
+        chosen = list(islice(cycle(spoken_calls()), calls))
+        played.append(await play_calls(url, chosen, api_key=key, secret=secret))
 
     async def watch() -> None:
-        said = asyncio.ensure_future(sim.world.finished())
+        said: asyncio.Future[Any] = asyncio.gather(sim.world.finished(), speak())
         stopped = asyncio.ensure_future(stop.wait())
         try:
             await asyncio.wait({said, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -150,24 +183,48 @@ async def _gateway(
 
     async with asyncio.TaskGroup() as group:
         group.create_task(watch())
-        return await run_gateway(
+        totals = await run_gateway(
             config,
             stop=ended,
             telemetry=LogTelemetry(level="error"),
+            features=("live", "media") if calls else ("live",),
             wrap_sink=lambda sink: WatchedSink(sink, view),
+            on_listening=listening.set_result,
         )
+    return totals, next(iter(played), None)
 
 
 def _score(sim: Simulator, transcripts: Path) -> Any:  # Any: steno_sim is imported lazily
+    from steno_sim.score import score
+
+    return score(sim.truth(), _heard(transcripts, spoken=False))
+
+
+def _score_spoken(played: PlayReport, transcripts: Path) -> dict[str, Any]:
+    from steno_sim.calls.scoring import score_speech
+
+    score = score_speech(played.truths, _heard(transcripts, spoken=True))
+    entities = sum(len(one.entities) for one in played.results)
+    violations = sum(len(one.violations) for one in played.results)
+    return {
+        "calls": len(played.truths),
+        **score.summary(),
+        "entities": entities,
+        "violations": violations,
+    }
+
+
+def _heard(transcripts: Path, *, spoken: bool) -> list[Any]:  # Any: as above
+    """Return the newest revision of each sentence that the consumer has, of one of the two ways."""
     import msgspec
 
-    from steno_sim.score import Heard, score
+    from steno_sim.score import Heard
 
     newest: dict[str, tuple[int, Heard]] = {}
     lines = transcripts.read_bytes().splitlines() if transcripts.exists() else []
     for line in lines:
         record = msgspec.json.decode(line)
-        if record["kind"] != "sentence":
+        if record["kind"] != "sentence" or (record["source"] == "media") is not spoken:
             continue
         payload = record["payload"]
         heard = Heard(
@@ -179,7 +236,7 @@ def _score(sim: Simulator, transcripts: Path) -> Any:  # Any: steno_sim is impor
         known = newest.get(record["key"])
         if known is None or known[0] < record["revision"]:
             newest[record["key"]] = (record["revision"], heard)
-    return score(sim.truth(), [heard for _, heard in newest.values()])
+    return [heard for _, heard in newest.values()]
 
 
 class View:
