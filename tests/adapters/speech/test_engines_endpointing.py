@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.speech.spoken import FRAME, RATE_HZ, CountingEngine, call, loud, silence
+from adapters.speech.spoken import FRAME, LOUD, RATE_HZ, CountingEngine, call, loud, silence
 from steno.adapters.speech.engines.endpointing import (
     HARD_MAX_S,
     PRE_ROLL_MS,
     SOFT_MAX_S,
     EndpointedStream,
+    voiced_frames,
 )
 from steno.adapters.speech.engines.port import EngineHypothesis
 from steno.core.audio import Samples
@@ -186,9 +187,32 @@ def test_a_failure_costs_one_utterance(piece: int) -> None:
 
 def test_a_partial_that_came_to_nothing_is_taken_back() -> None:
     """An empty final replaces it."""
-
     engine = CountingEngine()
     engine.is_fickle = True
     partial, final = hear(engine.open(RATE_HZ, "en-US"), call(loud(0.7), silence(1)))
     assert (partial.is_final, final.is_final) == (False, True)
     assert (final.text, final.utterance) == ("", partial.utterance)
+
+
+def test_a_burst_of_noise_is_not_believed() -> None:
+    """Loud enough for a detector, but without a pitch anywhere: no partial, no final."""
+    engine = CountingEngine()
+    hiss = np.random.default_rng(1).normal(0, 2 * LOUD, 2 * RATE_HZ).clip(-32768, 32767)
+    stream = engine.open(RATE_HZ, "en-US")
+    assert hear(stream, call(silence(1), hiss.astype(np.int16), silence(1))) == []
+    assert stream.lost == []
+    (final,) = finals(hear(stream, call(loud(1), silence(1))))
+    assert final.utterance == 1
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16_000, 44_100])
+@pytest.mark.parametrize("pitch_hz", [80, 120, 220, 350])
+def test_vowels_have_a_pitch_and_noise_has_none(rate_hz: int, pitch_hz: int) -> None:
+    """Pulses of a voice through a resonance, at any rate a call may have."""
+    frame = rate_hz * 30 // 1000
+    time = np.arange(20 * frame) / rate_hz
+    vowel = sum(np.sin(2 * np.pi * k * pitch_hz * time) / k for k in range(1, 8))
+    noise = np.random.default_rng(2).normal(0, 1, len(time))
+    assert voiced_frames((3000 * vowel + 300 * noise).astype(np.float32), frame, rate_hz) >= 18
+    assert voiced_frames((3000 * noise).astype(np.float32), frame, rate_hz) <= 1
+    assert voiced_frames(np.zeros(20 * frame, np.float32), frame, rate_hz) == 0

@@ -7,6 +7,9 @@ engine's decoder while it is spoken. Nothing else is decoded, so silence yields 
     utterance --600 ms without voice--> silent                    a final
     utterance --15 s long, and a quiet moment--> silent           a final; more may follow at once
     utterance --20 s long--> utterance                            a final, cut inside speech
+
+Detectors take a burst of noise for voice until they know the line. What has no pitch anywhere is
+not believed, whatever an engine made of it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from steno.adapters.speech.engines.port import (
     NOTHING,
@@ -36,6 +40,12 @@ HARD_MAX_S: Final = 20.0
 PARTIAL_S: Final = 0.5
 QUIET_SHARE: Final = 0.1
 """Of the utterance's mean power: a frame below it is a pause, or a stop between syllables."""
+
+PITCH_HZ: Final = (62.5, 400.0)
+PERIODIC: Final = 0.45
+"""Share of a frame's power that returns one period later: noise has a quarter, vowels 0.7."""
+VOICED_FRAMES: Final = 2
+"""With a pitch, in an utterance that is to be believed."""
 
 DecoderFactory = Callable[[str], UtteranceDecoder]
 """Makes a decoder for a language."""
@@ -60,8 +70,8 @@ class EndpointedStream:
         "_audio", "_audio_from", "_decoder", "_fed_to", "_frame", "_has_failed", "_is_stale",
         "_keep",
         "_language", "_last_partial", "_last_text", "_make_decoder", "_next_partial",
-        "_partial_every", "_power", "_segments", "_soft_max", "_started", "_tail",
-        "_through", "_utterance", "_voice", "_voiced_to", "lost",
+        "_partial_every", "_power", "_rate_hz", "_segments", "_soft_max", "_started", "_tail",
+        "_through", "_utterance", "_voice", "_voiced", "_voiced_to", "lost",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +85,7 @@ class EndpointedStream:
         first_utterance: int = 0,
     ) -> None:
         self._voice = voice
+        self._rate_hz = rate_hz
         self._frame = voice.frame_samples
         self._segments = ActivitySegments(
             self._frame,
@@ -103,6 +114,7 @@ class EndpointedStream:
         self._fed_to = at_samples
         self._through = at_samples
         self._power = 0.0
+        self._voiced = 0
         self._utterance = first_utterance
         self._has_failed = False
         self.lost: list[tuple[int, int]] = []
@@ -188,6 +200,7 @@ class EndpointedStream:
         self._next_partial = at + self._partial_every
         self._last_text = ""
         self._power = 0.0
+        self._voiced = 0
         self._has_failed = False
         try:
             if self._decoder is None or self._is_stale:
@@ -203,7 +216,9 @@ class EndpointedStream:
         self._utterance += 1
         self._through = at
         result = NOTHING
-        if self._decoder is not None:
+        if self._voiced < VOICED_FRAMES:
+            self.close()  # drops what it made of it
+        elif self._decoder is not None:
             try:
                 result = self._decoder.end()
             except Exception:  # noqa: BLE001  # as above
@@ -245,6 +260,8 @@ class EndpointedStream:
         wide = samples.astype(np.float32)
         share = len(samples) / (done + len(samples))
         self._power += share * (float(np.mean(wide * wide)) - self._power)
+        if self._voiced < VOICED_FRAMES:
+            self._voiced += voiced_frames(wide, self._frame, self._rate_hz)
         try:
             self._decoder.feed(samples)
         except Exception:  # noqa: BLE001  # as above
@@ -252,6 +269,8 @@ class EndpointedStream:
 
     def _partial(self, heard: list[EngineHypothesis]) -> None:
         if self._fed_to < self._next_partial or self._decoder is None:
+            return
+        if self._voiced < VOICED_FRAMES:
             return
         self._next_partial = self._fed_to + self._partial_every
         try:
@@ -302,3 +321,20 @@ class EndpointedStream:
         if gone > 0:
             self._audio = self._audio[gone:].copy()
             self._audio_from = keep_from
+
+
+def voiced_frames(samples: npt.NDArray[np.float32], frame_samples: int, rate_hz: int) -> int:
+    """Return how many whole frames have a pitch, by their autocorrelation."""
+    count = len(samples) // frame_samples
+    if not count:
+        return 0
+    frames = samples[: count * frame_samples].reshape(count, frame_samples)
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    spectrum = np.fft.rfft(frames, 2 * frame_samples, axis=1)
+    power = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, axis=1)
+    shortest, longest = (int(rate_hz / hz) for hz in reversed(PITCH_HZ))
+    longest = min(longest, frame_samples * 2 // 3)
+    # A longer lag overlaps less of the frame.
+    overlap = 1 - np.arange(shortest, longest + 1) / frame_samples
+    best = (power[:, shortest : longest + 1] / overlap).max(axis=1)
+    return int(np.count_nonzero(best > PERIODIC * np.maximum(power[:, 0], 1.0)))

@@ -94,10 +94,16 @@ class PocketSphinxEngine:
             )
         self._files = _Files(grammar, model)
         self.languages: tuple[str, ...] = () if model else (LANGUAGE,)
+        # With a language model a word's confidence is a share among rivals, and low in the best.
+        self.least_confidence = MIN_CONFIDENCE if self._files.is_jsgf else 0.0
         self._lock = threading.Lock()
         self._idle: list[tuple[int, Decoder]] = []
         # Now, so that a wrong grammar or model is refused at the start and not in a call.
-        self.release(self._files.rates[0], self._made(self._files.rates[0]))
+        try:
+            self.release(self._files.rates[0], self._made(self._files.rates[0]))
+        except BaseException:
+            self._files.close()
+            raise
 
     def check(self, rate_hz: int) -> None:
         """Return if streams of this rate can be opened.
@@ -174,12 +180,12 @@ class _Files:
     def __init__(self, grammar: str | Path, model: str) -> None:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._said = _grammar_file(grammar)
-        self._is_jsgf = self._said.suffix.lower() in (".gram", ".jsgf")
+        self.is_jsgf = self._said.suffix.lower() in (".gram", ".jsgf")
         self._own_model = bool(model)
         self._acoustic, dictionary = _own_model(model) if model else _bundled_model()
         self._telephone = Path(str(resources.files(__package__).joinpath("telephone")))
         self.rates = (_rate_of(self._acoustic),) if model else (NARROW_HZ, WIDE_HZ)
-        words = jsgf_words(self._said) if self._is_jsgf else None
+        words = jsgf_words(self._said) if self.is_jsgf else arpa_words(self._said)
         self._dictionary = dictionary if words is None else self._reduced(dictionary, words)
 
     def rate_for(self, rate_hz: int) -> int:
@@ -190,12 +196,12 @@ class _Files:
         options: dict[str, Any] = {
             "hmm": str(self._acoustic),
             "dict": str(self._dictionary),
-            "lm": None if self._is_jsgf else str(self._said),
+            "lm": None if self.is_jsgf else str(self._said),
             "samprate": rate_hz,
             "loglevel": "FATAL",
-            **(_TUNING if self._is_jsgf else _LM_TUNING),
+            **(_TUNING if self.is_jsgf else _LM_TUNING),
         }
-        if self._is_jsgf:
+        if self.is_jsgf:
             options["jsgf"] = str(self._said)
         if rate_hz == NARROW_HZ and not self._own_model:
             options["featparams"] = str(self._telephone / "feat.params")
@@ -203,7 +209,7 @@ class _Files:
         return options
 
     def _reduced(self, dictionary: Path, words: set[str]) -> Path:
-        """Write the part of the dictionary a grammar needs: a tenth of the memory and time."""
+        """Write the part of the dictionary that is needed: a tenth of the memory and time."""
         lines: list[str] = []
         known: set[str] = set()
         with dictionary.open(encoding="utf-8", errors="replace") as file:
@@ -212,7 +218,7 @@ class _Files:
                 if word in words:
                     known.add(word)
                     lines.append(line)
-        if missing := words - known:
+        if self.is_jsgf and (missing := words - known):
             raise ConfigError(
                 "the grammar has words that are not in the dictionary",
                 setting="speech.grammar",
@@ -282,7 +288,7 @@ class _Utterances:
         shortest = SHORTEST_WORD_MS * self._in_hz // 1000
         if not any(word.end_samples - word.start_samples >= shortest for word in words):
             return NOTHING
-        if min(word.confidence for word in words) < MIN_CONFIDENCE:
+        if min(word.confidence for word in words) < self._engine.least_confidence:
             return NOTHING
         confidence = math.fsum(word.confidence for word in words) / len(words)
         text = " ".join(word.text for word in words)
@@ -336,6 +342,23 @@ def jsgf_words(file: Path) -> set[str] | None:
         return None
     text = _TAG.sub(" ", _HEADER.sub(" ", text))
     return {word for word in _WORD.findall(text) if word not in ("public", "<NULL>", "<VOID>")}
+
+
+def arpa_words(file: Path) -> set[str] | None:
+    """Return the words of a language model; None when it is not in the text form (ARPA)."""
+    if file.suffix.lower() not in (".lm", ".arpa"):
+        return None
+    words: set[str] = set()
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        is_unigram = False
+        for line in lines:
+            if line.startswith("\\"):
+                if is_unigram:
+                    return words
+                is_unigram = line.startswith("\\1-grams:")
+            elif is_unigram and len(parts := line.split()) >= 2:
+                words.add(parts[1])
+    return words or None
 
 
 def _grammar_file(grammar: str | Path) -> Path:

@@ -156,7 +156,7 @@ def words_of(
     A word lasts until the next one begins: the model says no more. Nothing is returned when the
     pieces and their times do not match.
     """
-    if len(tokens) != len(starts_s):
+    if not tokens or len(tokens) != len(starts_s):
         return ()
     words: list[tuple[str, int]] = []
     for token, start_s in zip(tokens, starts_s, strict=True):

@@ -35,6 +35,12 @@ LEAST_LOG_PROBABILITY: Final = -1.0
 MOST_COMPRESSION: Final = 2.4
 """The bounds whisper's authors use: a text that compresses better repeats itself."""
 
+TEMPERATURES: Final = (0.0, 0.4)
+"""A text that fails at the first is tried again at the second; then it is doubtful anyway."""
+TOKENS_A_SECOND: Final = 40
+SPARE_TOKENS: Final = 20
+"""More than anybody says, in any script: a loop ends there."""
+
 _FIX: Final = (
     "Give speech.model (--model): the folder of a faster-whisper model (model.bin, "
     "tokenizer.json), or a name such as base, which is downloaded once."
@@ -103,6 +109,8 @@ class WhisperEngine:
                 audio,
                 language=told,
                 beam_size=5,
+                temperature=TEMPERATURES,
+                max_new_tokens=SPARE_TOKENS + int(TOKENS_A_SECOND * len(audio) / RATE_HZ),
                 word_timestamps=True,
                 condition_on_previous_text=False,
                 no_speech_threshold=NO_SPEECH,
