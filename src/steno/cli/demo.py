@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from base64 import b64encode
 from collections.abc import Sequence
 from itertools import cycle, islice
 from json import dumps as json_text
+from json import loads as from_json
 from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,12 +99,17 @@ async def _demo(
             consuming = group.create_task(
                 consumer.run(end_consumer, on_listening=listening.set_result)
             )
+            recogniser = await _start_recogniser() if calls else None
             try:
                 address = await listening
                 view.note(f"simulator on {sim.host}, consumer on {address}, file {transcripts}")
-                totals, played = await _gateway(sim, address, run, calls, view, stop)
+                totals, played = await _gateway(
+                    sim, address, run, view, stop, calls=calls, recogniser=recogniser
+                )
             finally:
                 end_consumer.set()
+                if recogniser is not None:
+                    await recogniser.end()
             consumed = await consuming
         score = _score(sim, transcripts)
     summary = {
@@ -125,8 +132,50 @@ async def _demo(
     return summary
 
 
+class Recogniser:
+    """``steno stt`` as a process of its own: recognition would hold up the gateway's loop."""
+
+    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+        self._process = process
+        self.address = address
+
+    async def end(self) -> None:
+        """Let it go."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        await self._process.wait()
+
+
+async def _start_recogniser() -> Recogniser:
+    """Start the embedded recogniser; it listens when this returns.
+
+    Raises:
+        EngineUnavailable: It ended before it listened.
+    """
+    from steno.errors import EngineUnavailable
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "steno.cli", "stt", "--listen", "127.0.0.1:0", "--json"),
+        *("--engine", "pocketsphinx", "--grammar", "orders", "--log-level", "error"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        raise EngineUnavailable("the demo's recogniser ended at once", fix="See its words above.")
+    return Recogniser(process, str(from_json(line)["listening"]))
+
+
 async def _gateway(
-    sim: Simulator, address: str, state_dir: Path, calls: int, view: View, stop: asyncio.Event
+    sim: Simulator,
+    address: str,
+    state_dir: Path,
+    view: View,
+    stop: asyncio.Event,
+    *,
+    calls: int,
+    recogniser: Recogniser | None,
 ) -> tuple[dict[str, Any], PlayReport | None]:
     """Run a gateway on the simulator until everything has been said and delivered."""
     from steno.app import run_gateway
@@ -146,8 +195,7 @@ async def _gateway(
             "live.source": "transcript-stream",
             "media.listen": "127.0.0.1:0",
             "media.audiohook_keys": Secret(json_text({key: secret})),
-            "speech.engine": "pocketsphinx",
-            "speech.grammar": "orders",
+            "speech.address": recogniser.address if recogniser is not None else "",
             "state_dir": state_dir,
             "observability.listen": "",
             "observability.log_level": "error",
