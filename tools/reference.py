@@ -22,6 +22,8 @@ from steno.cli.main import COMMANDS, load_command, make_app
 from steno.config.showing import reference
 from steno.observability.vocabulary import BUCKETS_S, EVENTS, FIELDS, METRICS
 from steno_sim import control, faults, oauth, scenario
+from steno_sim.calls.faults import FAULTS
+from steno_sim.calls.rules import RULES
 from steno_sim.cli import app as simulator
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,6 +189,32 @@ def simulator_page() -> Iterator[str]:
     for title, module in (("Scenarios", scenario), ("Faults", faults), ("Control", control)):
         yield f"## {title}\n"
         yield f"```text\n{inspect.getdoc(module)}\n```\n"
+    yield from _calls()
+
+
+def _calls() -> Iterator[str]:
+    """Yield what the simulated calls check, and what they do wrong on demand."""
+    yield "## Calls\n"
+    yield (
+        "[`steno-sim call`](commands.md#steno-sim-call) is the platform's end of a live call: it "
+        "dials a server by AudioHook or the JSON form, plays sound, and holds the server to the "
+        "protocol; [test with simulated calls](../how-to/test-with-simulated-calls.md) shows how. "
+        "In Python: `steno_sim.calls.playing.play_calls`, `steno_sim.calls.fleet.Fleet`, "
+        "`steno_sim.calls.audiohook.AudioHookCaller` and `steno_sim.calls.json_caller.JsonCaller`."
+        "\n"
+    )
+    yield "### Rules a server is held to\n"
+    yield _row(["Rule", "Demands"])
+    yield _row(["---"] * 2)
+    for name, text in RULES.items():
+        yield _row([f"`{name}`", text])
+    yield "\n### Faults of calls\n"
+    yield "The call may end so; any other end breaks `fault.accepted` or `fault.fatal`.\n"
+    yield _row(["Fault", "Form", "What the caller does", "May end"])
+    yield _row(["---"] * 4)
+    for fault, known in FAULTS.items():
+        ends = ", ".join(sorted(known.expected))
+        yield _row([f"`{fault}`", known.family, known.text, ends])
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {

@@ -57,7 +57,8 @@ def call(
     origin: Annotated[str, typer.Option(help="JSON form: Origin header.")] = "",
     wav: Annotated[Path | None, typer.Option(help="Sound: an 8 kHz WAV file.")] = None,
     voice: Annotated[str, typer.Option(help="Sound: a packaged call, such as tickets.")] = "",
-    calls: Annotated[int, typer.Option(min=1, help="Number of calls at once.")] = 1,
+    calls: Annotated[int, typer.Option(min=1, help="Number of calls.")] = 1,
+    at_once: Annotated[int, typer.Option(min=0, help="So many of them at a time; 0: all.")] = 0,
     ramp: Annotated[float, typer.Option(min=0, help="Seconds over which the calls begin.")] = 0.0,
     speed: Annotated[
         float, typer.Option(min=0, help="Multiple of real time; 0 is flat out.")
@@ -123,9 +124,18 @@ def call(
         )
         plans = [plan.offered(encoding) for plan in plans] if encoding != "PCMU" else plans
         results, cost = asyncio.run(
-            _run(url, plans, token=token, api_key=api_key, secret=secret, origin=origin,
-                 ramp_s=ramp, context=_trust(tls_ca))
-        )  # fmt: skip
+            _run(
+                url,
+                plans,
+                token=token,
+                api_key=api_key,
+                secret=secret,
+                origin=origin,
+                ramp_s=ramp,
+                at_once=at_once,
+                context=_trust(tls_ca),
+            )
+        )
         if log is not None:
             _write_log(log, results)
     except (_Usage, ValueError, OSError) as error:
@@ -212,6 +222,7 @@ async def _run(
     secret: str,
     origin: str,
     ramp_s: float,
+    at_once: int,
     context: ssl.SSLContext | None,
 ) -> tuple[list[CallResult], dict[str, Any]]:
     from steno_sim.calls.audiohook import AudioHookCaller
@@ -219,17 +230,28 @@ async def _run(
     from steno_sim.calls.json_caller import JsonCaller
 
     if not token and len(plans) > 1 and plans[0].fault is None:
-        fleet = Fleet(url, plans, api_key=api_key, secret=secret, ramp_s=ramp_s, context=context)
+        fleet = Fleet(
+            url,
+            plans,
+            api_key=api_key,
+            secret=secret,
+            ramp_s=ramp_s,
+            at_once=at_once,
+            context=context,
+        )
         report = await fleet.run()
         return report.results, report.summary()
 
+    few = asyncio.Semaphore(at_once or len(plans))
+
     async def one(plan: CallPlan, wait_s: float) -> CallResult:
         await asyncio.sleep(wait_s)
-        if token:
-            speaker = JsonCaller(url, plan, token=token, origin=origin, context=context)
-            return await speaker.run()
-        caller = AudioHookCaller(url, plan, api_key=api_key, secret=secret, context=context)
-        return await caller.run()
+        async with few:
+            if token:
+                speaker = JsonCaller(url, plan, token=token, origin=origin, context=context)
+                return await speaker.run()
+            caller = AudioHookCaller(url, plan, api_key=api_key, secret=secret, context=context)
+            return await caller.run()
 
     gap_s = ramp_s / len(plans)
     return list(await asyncio.gather(*(one(p, n * gap_s) for n, p in enumerate(plans)))), {}

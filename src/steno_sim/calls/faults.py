@@ -160,7 +160,9 @@ FAULTS: dict[CallFault, FaultText] = {
     _F.BURST: FaultText("both", _FINE, "audio is late, then comes all at once; three times"),
     _F.WRONG_TOKEN: FaultText("json", frozenset({End.REFUSED}), "a token nobody gave out"),
     _F.NO_TOKEN: FaultText("json", frozenset({End.REFUSED}), "no Authorization header"),
-    _F.WRONG_ORIGIN: FaultText("json", frozenset({End.REFUSED}), "Origin of a strange site"),
+    _F.WRONG_ORIGIN: FaultText(
+        "json", frozenset({End.REFUSED}), "Origin of a strange site, where the server has a list"
+    ),
     _F.NO_SUBPROTOCOL: FaultText("json", frozenset({End.COMPLETED, End.REFUSED}), "asks for none"),
     _F.BAD_BASE64: FaultText("json", _FINE, "an envelope whose audio is no base64"),
     _F.MISSING_FIELD: FaultText("json", _FINE, "an envelope without `sequenceNumber`"),

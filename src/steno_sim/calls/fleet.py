@@ -99,6 +99,7 @@ class Fleet:
         api_key: str,
         secret: str = "",
         ramp_s: float = 0.0,
+        at_once: int = 0,
         timers: Timers | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
@@ -110,6 +111,7 @@ class Fleet:
             api_key: Value of X-API-KEY.
             secret: Client secret, base64; empty sends no signature.
             ramp_s: The calls begin evenly spread over so long.
+            at_once: So many calls at the same time, the others wait; 0 is all.
             timers: Other waiting times than the platform's.
             context: TLS trust for ``wss://``.
         """
@@ -121,6 +123,7 @@ class Fleet:
         self._plans = plans
         self._api_key, self._secret = api_key, secret
         self._ramp_s = ramp_s
+        self._at_once = asyncio.Semaphore(at_once or max(len(plans), 1))
         self._context = context
         self._frames: dict[tuple[int, int, Offer], list[bytes]] = {}
 
@@ -157,6 +160,10 @@ class Fleet:
 
     async def _call(self, plan: CallPlan, wait_s: float) -> CallResult:
         await asyncio.sleep(wait_s)
+        async with self._at_once:
+            return await self._made(plan)
+
+    async def _made(self, plan: CallPlan) -> CallResult:
         call = _FleetCall(self, plan)
         headers = upgrade_headers(
             self.url, call.client.opening, api_key=self._api_key, secret=self._secret

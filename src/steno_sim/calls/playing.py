@@ -62,6 +62,7 @@ async def play_calls(
     speed: float = 1.0,
     frame_ms: int = 200,
     ramp_s: float = 0.0,
+    at_once: int = 0,
     keep_log: bool = False,
     timers: Timers | None = None,
     context: ssl.SSLContext | None = None,
@@ -76,6 +77,7 @@ async def play_calls(
         speed: Multiple of real time; 0 is flat out.
         frame_ms: Audio in one frame, 20..1000.
         ramp_s: The calls begin evenly spread over so long.
+        at_once: So many calls at the same time, the others wait; 0 is all.
         keep_log: Keep every message in ``results[n].sessions[0].log``.
         timers: Other waiting times than the platform's.
         context: TLS trust for ``wss://``.
@@ -102,6 +104,7 @@ async def play_calls(
         api_key=api_key,
         secret=secret,
         ramp_s=ramp_s,
+        at_once=at_once,
         timers=timers,
         context=context,
     )

@@ -48,6 +48,21 @@ async def test_fifty_calls() -> None:
     assert len({s.said[0]["parameters"]["conversationId"] for s in hook.sessions}) == 50
 
 
+async def test_some_at_once() -> None:
+    """The others wait for a place."""
+    hook = Hook()
+    async with hook.running():
+        plans = [CallPlan(sound=tone(100), frame_ms=50) for _ in range(6)]
+        fleet = Fleet(hook.url, plans, api_key=API_KEY, secret=SECRET, at_once=2, timers=QUICK)
+        running = asyncio.create_task(fleet.run())
+        most = 0
+        while not running.done():
+            most = max(most, sum(not session.closed for session in hook.sessions))
+            await asyncio.sleep(0.002)
+    assert running.result().ok
+    assert (most, len(hook.sessions)) == (2, 6)
+
+
 async def test_flat_out_and_mono() -> None:
     """Every sample, as fast as the server reads."""
     hook = Hook()
