@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from steno.adapters.speech.server import SpeechServerSettings, SpeechTotals
     from steno.config import Config
 
-TOKEN_VARIABLE = "STENO_STT_TOKEN"  # noqa: S105 - the variable's name
-
 
 def stt(
     listen: Annotated[
@@ -85,7 +83,7 @@ def stt(
     Serves transcription.TranscriptionService, steno.v1.SpeechRecognition and the standard health
     service. pocketsphinx needs no download and hears well what a grammar allows; free speech wants
     whisper, sherpa or vosk, each an extra with a model of its own. What is not given comes from
-    the section speech of the settings. STENO_STT_TOKEN asks callers for
+    the section speech of the settings. STENO_SPEECH_TOKEN asks callers for
     that bearer token. Ends with SIGTERM or SIGINT, after a pause in what is being said; a second
     signal ends it at once.
 
@@ -96,7 +94,6 @@ def stt(
     # gRPC's C library writes lines of its own to standard error unless told before its import.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from steno.adapters.speech.server import SpeechServerSettings
-    from steno.core.secret import Secret
 
     settings = load_settings(
         config,
@@ -115,7 +112,7 @@ def stt(
         key_file=tls_key,
         client_ca_file=client_ca,
         plaintext=plaintext,
-        token=Secret(os.environ.get(TOKEN_VARIABLE, "")),
+        token=settings.speech.token,
         max_streams=settings.speech.max_streams,
     )
     out = Output(json=json)
