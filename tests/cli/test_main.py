@@ -18,7 +18,19 @@ from steno.cli.common import ExitCode, exit_code, report
 from steno.cli.main import COMMANDS, load_command, make_app
 from steno.errors import AuthError, ConfigError, ConnectFailed, PeerUnavailable, StorageError
 
-FOLLOWED = ("live", "run", "consume", "redact", "outbox", "erase", "config", "doctor", "demo")
+FOLLOWED = (
+    "live",
+    "media",
+    "run",
+    "stt",
+    "consume",
+    "redact",
+    "outbox",
+    "erase",
+    "config",
+    "doctor",
+    "demo",
+)
 
 
 def steno(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
