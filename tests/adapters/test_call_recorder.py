@@ -176,6 +176,22 @@ async def test_call_without_audio_leaves_no_file(tmp_path: Path, recorder: CallR
     assert recorder.start("c", MONO) is None
 
 
+async def test_recording_erased_in_mid_call_leaves_nothing(
+    tmp_path: Path, recorder: CallRecorder
+) -> None:
+    """Neither the file nor its peaks come back when the call ends."""
+    recording = started(recorder)
+    recording.write(0, 0, bytes(16_000))
+    folder = tmp_path / "calls"
+    async with asyncio.timeout(5):
+        while not list(folder.iterdir()):
+            await asyncio.sleep(0.01)
+    only(folder).unlink()
+    recording.write(0, 16_000, bytes(16_000))
+    await recorder.close()
+    assert list(folder.iterdir()) == []
+
+
 async def test_peaks_lie_beside_the_recording(tmp_path: Path, recorder: CallRecorder) -> None:
     """The JSON file has the peaks of each channel by name, buckets of a twentieth of a second."""
     recording = started(recorder, STEREO)

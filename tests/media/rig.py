@@ -196,7 +196,8 @@ class Rig:
                 f"ws://{self.address}/audiohook", additional_headers=headers, compression=None
             )
         )
-        caller = Caller(socket, ClientSession(session_id, parameters, now=time.monotonic()))
+        session = ClientSession(session_id, parameters, now=time.monotonic())
+        caller = Caller(socket, session, session_id)
         caller.session.start(time.monotonic())
         caller.reading = asyncio.create_task(caller.read())
         self.stack.push_async_callback(caller.leave)
@@ -207,9 +208,10 @@ class Rig:
 class Caller:
     """An AudioHook client: our machine's other end behind another library's socket."""
 
-    def __init__(self, socket: ClientConnection, session: ClientSession) -> None:
+    def __init__(self, socket: ClientConnection, session: ClientSession, session_id: str) -> None:
         self.socket = socket
         self.session = session
+        self.session_id = session_id
         self.events: list[ClientEvent] = []
         self.reading: asyncio.Task[None] | None = None
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import websockets
 
@@ -309,3 +310,48 @@ async def test_without_a_recogniser_calls_are_answered_and_recorded(tmp_path: Pa
             (-3, 0, b""),
         ]
         assert from_samples(1600, 8000) == "PT0.2S"
+
+
+async def test_what_nobody_recognised_in_time_is_a_gap(tmp_path: Path) -> None:
+    """The words are lost, and the record says which part of the call they belong to."""
+    async with serving(tmp_path, close_wait_s=0.05, shutdown_s=0.1) as rig:
+        caller = await opened(rig)
+        await caller.play(FRAME)
+        await caller.play(FRAME)
+        agent = rig.recogniser.of("internal")
+        agent.ends_at_once = False
+        agent.say("Only the beginning.", end=1600)
+        await close(caller)
+        await until(lambda: ("shed", 1600, 3200) in rig.gaps())
+        assert agent.aborted
+
+
+async def test_a_pause_that_lasts_to_the_end_is_recorded(tmp_path: Path) -> None:
+    """A call that ends while it is paused has a gap up to its end."""
+    async with serving(tmp_path) as rig:
+        caller = await opened(rig)
+        await caller.play(FRAME)
+        caller.session.hold(time.monotonic())
+        await caller.flush()
+        await close(caller)
+        await until(lambda: "paused" in [gap[0] for gap in rig.gaps()])
+
+
+async def test_a_session_that_continues_a_lost_one_closes_its_gap(tmp_path: Path) -> None:
+    """The time between the two is on record."""
+    async with serving(tmp_path) as rig:
+        caller = await opened(rig)
+        await caller.play(FRAME)
+        await until(lambda: rig.recogniser.streams)
+        caller.socket.transport.abort()
+        await until(lambda: rig.service.calls == 0)
+        before = [gap for gap in rig.payloads(Kind.GAP) if gap["cause"] == "disconnect"]
+        continued = m.ContinuedSession(caller.session_id, 1, 1)
+        again = await opened(rig, msgspec.structs.replace(asked(), continued_sessions=(continued,)))
+        await until(
+            lambda: len([g for g in rig.payloads(Kind.GAP) if g["cause"] == "disconnect"]) == 2
+        )
+        lost = [gap for gap in rig.payloads(Kind.GAP) if gap["cause"] == "disconnect"][-1]
+        assert lost["from_us"] == before[0]["to_us"]
+        assert lost["to_us"] > lost["from_us"]
+        await close(again)

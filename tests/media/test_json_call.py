@@ -199,3 +199,15 @@ async def test_an_idle_call_is_closed_and_its_end_recorded(tmp_path: Path) -> No
         assert call.close_code == 1001
         await until(lambda: "disconnect" in [gap[0] for gap in rig.gaps()])
         assert rig.payloads(Kind.SENTENCE) == []
+
+
+async def test_an_unanswered_end_is_a_gap_and_not_silence(tmp_path: Path) -> None:
+    """The speech service never came back: what it had not heard is on record."""
+    async with serving(tmp_path, shutdown_s=0.1) as rig:
+        call = await rig.json()
+        for number in range(4):
+            await call.send(envelope(number))
+        await until(lambda: rig.recogniser.streams and len(rig.recogniser.of("p1").audio) == 640)
+        rig.recogniser.of("p1").ends_at_once = False
+        await call.close()
+        await until(lambda: ("shed", 0, 640) in rig.gaps())

@@ -529,8 +529,8 @@ class _WavFile:
     def finish(self, pauses: list[tuple[int, int]]) -> None:
         """Close the file and write its peaks beside it."""
         self.close()
-        if not self._frames:
-            return
+        if not self._frames or not self._path.exists():
+            return  # erased meanwhile: nothing of the call stays, its peaks neither
         cuts = [
             {"at_samples": file, "stream_samples": stream} for stream, file in self._segments[1:]
         ]

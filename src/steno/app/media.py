@@ -70,7 +70,7 @@ async def open_media(shared: Shared, stack: AsyncExitStack) -> Capability:
         "media",
         spine,
         (service,),
-        lambda: "",
+        listening.trouble,
         counts=service.counts,
     )
 

@@ -22,11 +22,13 @@ class Listening:
         recogniser: None: nothing is recognised (``--engine none``).
         flush: Sends what streams have pending.
         replay_share: Of the memory for unanswered audio in use, 0..1.
+        trouble: Why nothing can be recognised now; empty when it can, as far as is known.
     """
 
     recogniser: Recogniser | None = None
     flush: Callable[[], None] | None = None
     replay_share: Callable[[], float] | None = None
+    trouble: Callable[[], str] = str
 
 
 async def open_recogniser(config: Config, telemetry: Telemetry) -> Listening:
@@ -62,7 +64,8 @@ def _service(config: Config, telemetry: Telemetry) -> Listening:
                 token=speech.token,
             ),
             service=speech.service,
-            limits=Limits(buffer_s=media.replay_s, finish_s=media.shutdown_s),
+            # It gives up a little earlier than the calls do, and tells what was not answered.
+            limits=Limits(buffer_s=media.replay_s, finish_s=max(0.5, media.shutdown_s - 2.0)),
             budget_bytes=media.replay_mb << 20,
         ),
         telemetry=telemetry,
@@ -70,7 +73,12 @@ def _service(config: Config, telemetry: Telemetry) -> Listening:
         draw=random.random,
     )
     budget = recogniser.budget
-    return Listening(recogniser, recogniser.flush, lambda: budget.waiting / budget.limit)
+    return Listening(
+        recogniser,
+        recogniser.flush,
+        lambda: budget.waiting / budget.limit,
+        lambda: "speech service away" if recogniser.is_away else "",
+    )
 
 
 async def _local(config: Config, engine: EngineName, telemetry: Telemetry) -> Listening:

@@ -290,7 +290,12 @@ class Media(Section, frozen=True):
     ] = 0
     idle_s: Annotated[
         float,
-        doc("A call that sends nothing for so long is closed, a gap recorded.", unit="s", gt=0),
+        doc(
+            "JSON form: a call that sends nothing for so long is closed; after `reconnect_s` a gap "
+            "is recorded.",
+            unit="s",
+            gt=0,
+        ),
     ] = 60.0
     ping_interval_s: Annotated[
         float, doc("JSON form: a WebSocket ping is sent this often.", unit="s", gt=0)
@@ -328,7 +333,13 @@ class Media(Section, frozen=True):
     ] = 30.0
     replay_mb: Annotated[int, doc("Limit of all kept audio together.", unit="MB", ge=1)] = 512
     shutdown_s: Annotated[
-        float, doc("At the end, results are waited for so long.", unit="s", ge=0, le=300)
+        float,
+        doc(
+            "After the end of a call, and of the process, results are waited for so long.",
+            unit="s",
+            ge=0,
+            le=300,
+        ),
     ] = 30.0
     entities: Annotated[
         bool,
@@ -336,7 +347,10 @@ class Media(Section, frozen=True):
     ] = True
     partials: Annotated[
         bool,
-        doc("AudioHook: give partial transcripts back as well, redacted, at most two a second."),
+        doc(
+            "AudioHook: give partial transcripts back as well, at most two a second. One that may "
+            "hold a secret, or the beginning of one, is held back."
+        ),
     ] = False
     recordings: Annotated[
         Path | None,

@@ -82,6 +82,10 @@ class Host(LaneTools, Protocol):
     entities: bool
     partials: bool
 
+    @property
+    def congestion(self) -> float:
+        """How full the way to the store is, 0..1."""
+
     def choice(self) -> LanguageChoice:
         """Return the language of a new call."""
 
@@ -97,8 +101,17 @@ class Host(LaneTools, Protocol):
     async def committed(self) -> None:
         """Return when everything finished so far is stored."""
 
+    def probed(self) -> None:
+        """It was a connection probe."""
+
     def opened(self, call: AudioHookCall, conversation: str) -> None:
         """The call belongs to a conversation: its sentences are wanted."""
+
+    def lost(self, session: str, at_us: int) -> None:
+        """A session's connection was lost; another may say that it continues it."""
+
+    def continued(self, session: str) -> int:
+        """Return when a session was lost that is continued now; 0 when that is not known."""
 
     def over(self, call: AudioHookCall) -> None:
         """Nothing more comes of the call."""
@@ -107,9 +120,10 @@ class Host(LaneTools, Protocol):
 class AudioHookCall:
     """Handles one accepted AudioHook connection."""
 
-    def __init__(self, host: Host, session: ServerSession) -> None:
+    def __init__(self, host: Host, session: ServerSession, session_id: str) -> None:
         self._host = host
         self._session = session
+        self._session_id = session_id
         self._socket: AudioSocket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -260,6 +274,7 @@ class AudioHookCall:
         self._open = asked
         if asked.is_probe:
             host.telemetry.info("media.probed")
+            host.probed()
             return
         if media is None:
             return
@@ -274,6 +289,10 @@ class AudioHookCall:
         self._enough = max(1, int(host.window_s * media.rate * self._media.frame_bytes))
         if asked.language:
             self._declare(asked.language, now)
+        for earlier in asked.continued_sessions or ():
+            lost_us = host.continued(earlier.id)
+            if lost_us:
+                self._missing("disconnect", lost_us, host.now_us(), 0, 0)
 
     def _lane(self, asked: OpenParameters, channel: Channel, index: int, rate_hz: int) -> Lane:
         assert self._media is not None
@@ -356,6 +375,7 @@ class AudioHookCall:
         self._pass_on()
         at_us, position = self._host.now_us(), self._session.position
         self._missing("disconnect", at_us, at_us, position, position)
+        self._host.lost(self._session_id, at_us)
 
     # -- language -------------------------------------------------------------------------
 
@@ -456,7 +476,7 @@ class AudioHookCall:
         if self._media is not None:
             window = self._host.window_s * self._media.rate_hz
             self._enough = max(1, int(window) * self._media.frame_bytes)
-        pressure = max(lane.pressure for lane in self._lanes)
+        pressure = max(self._host.congestion, *(lane.pressure for lane in self._lanes))
         wish = self._pressure.look(pressure, now=now)
         if wish is Relief.PAUSE:
             self._session.pause(now)
@@ -490,13 +510,18 @@ class AudioHookCall:
         host = self._host
         try:
             if self._lanes:
+                if self._paused_us:
+                    position = self._session.position
+                    self._missing(
+                        "paused", self._paused_us, host.now_us(), self._paused_at, position
+                    )
                 for lane in self._lanes:
                     lane.finish()
                 if not await self._wait_for_results(host.close_wait_s):
                     # The caller goes with what there is; the records get the rest.
                     await self._store_results()
                     self._say_closed()
-                    await self._wait_for_results(host.shutdown_s)
+                    await self._wait_for_results(max(0.0, host.shutdown_s - host.close_wait_s))
                 await self._store_results()
                 for lane in self._lanes:
                     lane.abort()
@@ -550,7 +575,7 @@ class AudioHookCall:
             frames=self._frames,
             count=words,
             speech_s=round(speech_s, 1),
-            lost=sum(one.shed + one.missing for one in totals),
+            missing_s=round(sum(one.shed + one.missing for one in totals) / rate, 3),
             duration_s=round(self._host.now() - self._started, 3),
         )
 

@@ -37,6 +37,9 @@ FULL = 0.3
 EASED = 0.1
 """Shares of a lane's buffer between which a caller that sends faster than speech is stopped."""
 
+SILENT_S = 10.0
+"""More speech than this without a word is worth a warning."""
+
 Key = tuple[str, str]
 """Conversation and participant."""
 
@@ -124,6 +127,7 @@ class JsonCall:
         self._replaced: list[Lane] = []
         self._recordings: dict[Key, Recording] = {}
         self._batch: Sequence[bytes] = ()  # under work
+        self._told_lanes: list[Lane] = []  # for the closing line
         self._over = asyncio.Event()
         self._ending = False
         self._started = host.now()
@@ -189,10 +193,13 @@ class JsonCall:
         if lane is None:
             lane = self._lanes[key] = self._make(run)
         self._by_index[run.lane] = lane
+        if lane not in self._told_lanes:
+            self._told_lanes.append(lane)
         if run.gap_samples:
             holes = sum(hole.count for hole in run.missing)
             cause = "disconnect" if run.began is Began.RESUMED else "sequence"
-            lane.skip(run.gap_samples, cause=cause, detail=f"{holes} frames" if holes else "")
+            frames = "1 frame" if holes == 1 else f"{holes} frames"
+            lane.skip(run.gap_samples, cause=cause, detail=frames if holes else "")
         return lane
 
     def _make(self, run: AudioRun) -> Lane:
@@ -331,19 +338,26 @@ class JsonCall:
             host.left(self)
 
     def _tell(self, cause: str, code: int) -> None:
-        counters = self._session.counters
-        totals = [lane.totals for lane in self._lanes.values()]
-        rate = max((lane.spec.rate_hz for lane in self._lanes.values()), default=8000)
-        self._host.telemetry.info(
+        counters, host = self._session.counters, self._host
+        lanes = self._told_lanes
+        speech_s = sum(lane.totals.speech / lane.spec.rate_hz for lane in lanes)
+        missing_s = sum(
+            (lane.totals.missing + lane.totals.shed) / lane.spec.rate_hz for lane in lanes
+        )
+        words = sum(lane.totals.hypotheses for lane in lanes)
+        tell = host.telemetry.info
+        if speech_s > SILENT_S and not words and host.recogniser is not None:
+            tell = host.telemetry.warning  # heard somebody speak, and nothing came of it
+        tell(
             "media.call_ended",
-            conversation=next(iter(self._lanes), ("", ""))[0],
+            conversation=lanes[0].spec.conversation if lanes else "",
             cause=cause,
             close_code=code,
             frames=counters.frames,
-            count=sum(one.hypotheses for one in totals),
-            speech_s=round(sum(one.speech for one in totals) / rate, 1),
-            lost=counters.missing_frames + counters.skipped_total,
-            duration_s=round(self._host.now() - self._started, 3),
+            count=words,
+            speech_s=round(speech_s, 1),
+            missing_s=round(missing_s, 3),
+            duration_s=round(host.now() - self._started, 3),
         )
 
 

@@ -119,6 +119,7 @@ class Lane:
 
     __slots__ = (
         "_anchors",
+        "_answered",
         "_away",
         "_bytes",
         "_choice",
@@ -174,6 +175,7 @@ class Lane:
         self._last_end_us = 0
         self._opened_s = tools.now()
         self._away = False
+        self._answered = 0  # up to here, the recogniser has said what it heard
         self._stream: SpeechStream | None = None
         if tools.recogniser is not None:
             stream = StreamSpec(
@@ -212,16 +214,21 @@ class Lane:
         start = self.position
         self.position = start + samples
         self.totals.missing += samples
+        self._missing(cause, start, self.position, detail=detail)
+
+    def _missing(self, cause: str, start: int, end: int, *, detail: str = "") -> None:
+        if end <= start:
+            return
         self._tools.accept(
             Missing(
                 self.spec.conversation,
                 self.spec.name,
                 cause,
                 self.time_us(start),
-                self.time_us(self.position),
+                self.time_us(end),
                 self._tools.now_us(),
                 start,
-                self.position,
+                end,
                 detail,
             )
         )
@@ -242,7 +249,10 @@ class Lane:
             self._stream.finish()
 
     def abort(self) -> None:
-        """Wait for nothing any more."""
+        """Wait for nothing any more; what the recogniser has not answered for is missing."""
+        if not self.over and self._stream is not None:
+            self.totals.shed += self.position - self._answered
+            self._missing("shed", self._answered, self.position, detail="not answered in time")
         self.over = True
         self._tools.forget(self)
         if self._stream is not None:
@@ -319,6 +329,8 @@ class Lane:
     def on_speech(self, event: SpeechEvent) -> None:
         """Take what the recogniser says."""
         if isinstance(event, Hypothesis):
+            if event.is_final and event.end_samples > self._answered:
+                self._answered = event.end_samples
             if event.text:
                 self._heard(event)
         elif isinstance(event, AudioShed):
@@ -374,18 +386,8 @@ class Lane:
 
     def _shed(self, event: AudioShed) -> None:
         self.totals.shed += event.to_samples - event.from_samples
-        self._tools.accept(
-            Missing(
-                self.spec.conversation,
-                self.spec.name,
-                "shed",
-                self.time_us(event.from_samples),
-                self.time_us(event.to_samples),
-                self._tools.now_us(),
-                event.from_samples,
-                event.to_samples,
-            )
-        )
+        self._answered = max(self._answered, event.to_samples)
+        self._missing("shed", event.from_samples, event.to_samples)
 
     def _end(self) -> None:
         if not self.over:

@@ -46,6 +46,8 @@ FAILED_AUTH_DELAY_S = 0.5
 """Refusals for credentials take this long, whatever was wrong with them."""
 RETRY_AFTER = (("Retry-After", "5"),)
 LOOK_S = 0.5
+TELL_EVERY_S = 10.0
+MAX_LOST = 10_000
 
 
 class MediaSettings(msgspec.Struct, frozen=True):
@@ -54,8 +56,8 @@ class MediaSettings(msgspec.Struct, frozen=True):
     Attributes:
         host_group: As in every key of a record.
         organisations: Ids in lower case that may connect by AudioHook; empty: any.
-        close_wait_s: How long results are waited for after a caller's ``close``; AudioHook
-            clients give up at ten seconds.
+        close_wait_s: How long results are waited for after a caller's ``close``: shorter than
+            the session's own limit, so that they come before ``closed``.
     """
 
     host_group: str
@@ -68,7 +70,7 @@ class MediaSettings(msgspec.Struct, frozen=True):
     coalesce_ms: float = 100.0
     coalesce_max_ms: float = 200.0
     shutdown_s: float = 30.0
-    close_wait_s: float = 7.0
+    close_wait_s: float = 6.0
     entities: bool = True
     partials: bool = False
     signature: Rules = Rules()
@@ -158,6 +160,9 @@ class MediaService:
         self._calls: set[AudioHookCall | JsonCall] = set()
         self._by_conversation: dict[str, set[AudioHookCall]] = {}
         self._held: list[tuple[Held, float]] = []
+        self._lost: dict[str, int] = {}  # AudioHook sessions cut off, and when
+        self._told_refused: dict[str, float] = {}
+        self._congested = False
         self._lag_s = 0.0
         self._closing = asyncio.Event()
         self._empty = asyncio.Event()
@@ -184,7 +189,7 @@ class MediaService:
             Load(
                 calls=len(self._calls),
                 lag_s=self._lag_s,
-                replay_share=share() if share is not None else 0.0,
+                replay_share=max(self.congestion, share() if share is not None else 0.0),
                 is_closing=self._closing.is_set(),
             )
         )
@@ -201,16 +206,22 @@ class MediaService:
         )
         allowed = self._settings.organisations
         if not verdict.accepted or (allowed and verdict.organization.lower() not in allowed):
-            reason = verdict.reason if not verdict.accepted else "organisation"
-            self.telemetry.counter("steno_media_unauthorised_total", reason=reason)(1)
+            self._tell_refused(verdict.reason if not verdict.accepted else "organisation", now)
             return Refuse(401, "unauthorised", delay_s=FAILED_AUTH_DELAY_S)
         if busy := self._refused():
             return Refuse(503, busy.value, headers=RETRY_AFTER)
         session = ServerSession(verdict.session, verdict.organization, now=now)
-        call = AudioHookCall(self, session)
+        call = AudioHookCall(self, session, verdict.session)
         self._totals["audiohook"] += 1
         self._joined(call)
         return Accept(call)
+
+    def _tell_refused(self, reason: str, now: float) -> None:
+        """Tell why, now and then: the caller is not told, and may try often."""
+        self.telemetry.counter("steno_media_unauthorised_total", reason=reason)(1)
+        if now - self._told_refused.get(reason, -TELL_EVERY_S) >= TELL_EVERY_S:
+            self._told_refused[reason] = now
+            self.telemetry.warning("media.signature_refused", cause=reason)
 
     def _json(
         self, request: UpgradeRequest, tokens: TokenVerifier
@@ -274,8 +285,33 @@ class MediaService:
 
     def accept(self, event: FeedEvent) -> None:
         """Hand what was said, or is missing, to the spine."""
-        if self._target is not None:
-            self._target.accept(event)
+        if self._target is not None and not self._target.accept(event) and not self._congested:
+            self._congested = True
+            self.spawn(self._clear())
+
+    async def _clear(self) -> None:
+        assert self._target is not None
+        await self._target.ready()
+        self._congested = False
+
+    @property
+    def congestion(self) -> float:
+        """How full the way to the store is: 1 asks callers that can pause to do so."""
+        return 1.0 if self._congested else 0.0
+
+    def probed(self) -> None:
+        """A connection probe was answered."""
+        self._totals["probes"] += 1
+
+    def lost(self, session: str, at_us: int) -> None:
+        """An AudioHook session's connection was lost; another may say that it continues it."""
+        self._lost[session.lower()] = at_us
+        if len(self._lost) > MAX_LOST:
+            del self._lost[next(iter(self._lost))]
+
+    def continued(self, session: str) -> int:
+        """Return when a session was lost that is continued now; 0 when that is not known."""
+        return self._lost.pop(session.lower(), 0)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run the end of a call."""
@@ -453,7 +489,7 @@ class MediaService:
 
     def counts(self) -> dict[str, int]:
         """Totals since the start."""
-        return {"calls": self._totals["calls"]}
+        return dict(self._totals)
 
 
 async def _end_held(host: MediaService, held: Held) -> None:

@@ -103,6 +103,8 @@ class GrpcRecogniser:
             on_room=self._on_room,
             is_wanted=lambda: bool(self._streams),
         )
+        self.flushes = 0
+        """How often everything was written."""
         self._languages: tuple[str, ...] = ()
         self._breaker = CircuitBreaker(failures=BREAKER_FAILURES, open_s=BREAKER_OPEN_S)
         self._trouble: str | None = None
@@ -138,6 +140,11 @@ class GrpcRecogniser:
         """What every call carries."""
         return self._service.metadata
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the last try to reach the service failed; False while nobody has tried."""
+        return self._trouble is not None
+
     def open(self, spec: StreamSpec, listener: SpeechListener) -> GrpcSpeechStream:
         """Begin a stream; returns at once. Needs a running loop."""
         stream = GrpcSpeechStream(self, spec, listener)
@@ -155,6 +162,7 @@ class GrpcRecogniser:
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
+        self.flushes += 1
         now = self.clock()
         dirty, self._dirty = self._dirty, []
         for stream in dirty:
