@@ -467,6 +467,7 @@ async def test_at_the_end_an_idle_stream_is_not_waited_for() -> None:
     async with serving(drain_s=60) as service:
         stream = service.document()
         await stream.write(next(chunks(silence(0.1))))
+        await until(lambda: service.server._running)
         service.stop.set()
         with pytest.raises(Ended) as caught:
             await rest_of(stream)
