@@ -32,10 +32,14 @@ def machine(**limits: float) -> SpeechStreamMachine:
     return SpeechStreamMachine(SPEC, limits=Limits(**limits), budget=Budget(1 << 30))
 
 
+def chunk(number: int) -> AudioChunk:
+    audio = number.to_bytes(2, "big") * (CHUNK // 2)
+    return AudioChunk(audio, number, "en-US", number * CHUNK)
+
+
 def push(stream: SpeechStreamMachine, *numbers: int, now: float = 0.0) -> None:
     for number in numbers:
-        audio = number.to_bytes(2, "big") * (CHUNK // 2)
-        stream.push(AudioChunk(audio, number, "en-US", number * CHUNK), now=now)
+        stream.push(chunk(number), now=now)
 
 
 def written(stream: SpeechStreamMachine) -> list[int]:
@@ -267,6 +271,27 @@ def test_a_service_that_never_acknowledges_loses_nothing_while_it_is_healthy() -
 # --- answers ---------------------------------------------------------------------------------
 
 
+def test_what_is_written_through_is_held_like_anything_written() -> None:
+    """It comes again after a break; and a buffer that is full lets go of its oldest."""
+    stream = machine(buffer_s=0.2)
+    assert not stream.may_write_through  # no call
+    stream.opened(now=0.0)
+    stream.confirmed()
+    push(stream, 0)
+    assert not stream.may_write_through  # it would overtake
+    assert written(stream) == [0]
+    for number in (1, 2):
+        assert stream.may_write_through
+        stream.wrote_through(chunk(number))
+    assert stream.held_bytes == 2 * CHUNK
+    stream.broke("x", now=1.0, draw=0.0)
+    assert not stream.may_write_through
+    stream.opened(now=2.0)
+    assert written(stream) == [1, 2]
+    stream.finish(now=3.0)
+    assert not stream.may_write_through
+
+
 def test_a_repeated_result_is_dropped() -> None:
     """At or below the acknowledged number, after a resume or not."""
     stream = machine()
@@ -456,7 +481,10 @@ def test_nothing_follows_an_abort() -> None:
 # --- every order of events -------------------------------------------------------------------
 
 STEP = st.one_of(
-    st.tuples(st.sampled_from(["push", "open", "break", "write", "shed", "finish"]), st.just(0)),
+    st.tuples(
+        st.sampled_from(["push", "through", "open", "break", "write", "shed", "finish"]),
+        st.just(0),
+    ),
     st.tuples(st.sampled_from(["answer", "repeat", "wait"]), st.integers(0, 5)),
 )
 
@@ -500,6 +528,14 @@ def test_every_chunk_is_acknowledged_held_or_shed_once(
         now += 0.5
         if step == "push" and not finished:
             push(stream, number, now=now)
+            number += 1
+        elif step == "through" and stream.is_writable:
+            service.calls[-1] += written(stream)
+            stream.confirmed()
+            if not stream.may_write_through:
+                continue
+            stream.wrote_through(chunk(number))
+            service.calls[-1].append(number)
             number += 1
         elif step == "open" and stream.state is State.WAITING:
             stream.opened(now=now)

@@ -125,6 +125,16 @@ class Replay(Generic[C]):
         budget.held += size
         budget.waiting += size
 
+    def push_written(self, chunk: C) -> None:
+        """Take a chunk in that is written at once: ``push`` and ``take`` in one. None may wait."""
+        self._written.append(chunk)
+        size = len(chunk.audio)
+        self.held_bytes += size
+        self.budget.held += size
+        number = chunk.sequence_number
+        if self.sent_through is None or number > self.sent_through:
+            self.sent_through = number
+
     def take(self) -> C:
         """Return the next chunk, which counts as written from now on. Something must wait."""
         chunk = self._waiting.popleft()

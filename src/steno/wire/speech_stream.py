@@ -66,6 +66,13 @@ class State(StrEnum):
     OVER = "over"
 
 
+# Looking a member up in its class takes longer than most of what is done for a chunk.
+_WAITING: Final = State.WAITING
+_OPENING: Final = State.OPENING
+_OPEN: Final = State.OPEN
+_OVER: Final = State.OVER
+
+
 class Pace(Enum):
     """How soon a call is tried again after it broke."""
 
@@ -124,7 +131,7 @@ class SpeechStreamMachine:
         self._buffer_bytes = max(1, int(limits.buffer_s * spec.rate_hz) * sample_bytes)
         self._merge_bytes = int(limits.merge_s * spec.rate_hz) * sample_bytes
         self._replay: Replay[AudioChunk] = Replay(sample_bytes=sample_bytes, budget=budget)
-        self.state = State.WAITING
+        self.state = _WAITING
         self._events: list[SpeechEvent] = []
         self._soon = Backoff(limits.first_s, limits.cap_s)
         self._busy = Backoff(limits.busy_first_s, max(limits.cap_s, limits.busy_first_s))
@@ -172,7 +179,7 @@ class SpeechStreamMachine:
     @property
     def is_writable(self) -> bool:
         """A call is there to write to."""
-        return self.state is State.OPENING or self.state is State.OPEN
+        return self.state is _OPENING or self.state is _OPEN
 
     @property
     def wants_end(self) -> bool:
@@ -202,12 +209,33 @@ class SpeechStreamMachine:
 
     def push(self, chunk: AudioChunk, *, now: float) -> None:
         """Take audio in; may give up the oldest. Ignored after ``finish``."""
-        if self._finish_at is not None or self.state is State.OVER or not chunk.audio:
+        if self._finish_at is not None or self.state is _OVER or not chunk.audio:
             return
         replay = self._replay
         replay.push(chunk)
         while replay.held_bytes > self._buffer_bytes and self.give_up_oldest(now=now):
             pass
+
+    @property
+    def may_write_through(self) -> bool:
+        """A chunk that comes now need not wait: nothing waits, and the call is up and well."""
+        return (
+            self.state is _OPEN
+            and not self._replay.waiting_bytes
+            and self._finish_at is None
+            and self._shed is None
+            and self._stalled_at is None
+        )
+
+    def wrote_through(self, chunk: AudioChunk) -> None:
+        """Take in a chunk that has just been written; only while ``may_write_through``.
+
+        It is what ``push`` and ``next_audio`` would come to, without the way through the queue.
+        """
+        replay = self._replay
+        replay.push_written(chunk)
+        while replay.held_bytes > self._buffer_bytes:
+            replay.let_go()
 
     def give_up_oldest(self, *, now: float) -> bool:
         """Let go of the oldest chunk, by the rule of the module; False when nothing is held."""
@@ -267,10 +295,10 @@ class SpeechStreamMachine:
 
     def finish(self, *, now: float) -> None:
         """No audio follows."""
-        if self._finish_at is not None or self.state is State.OVER:
+        if self._finish_at is not None or self.state is _OVER:
             return
         self._finish_at = now + self._limits.finish_s
-        if self.state is State.WAITING and not self._replay.has_unanswered:
+        if self.state is _WAITING and not self._replay.has_unanswered:
             self._over("")
 
     def end_sent(self) -> None:
@@ -281,20 +309,20 @@ class SpeechStreamMachine:
 
     def opened(self, *, now: float) -> None:
         """A call was opened; writing begins behind what is acknowledged."""
-        if self.state is not State.WAITING:
+        if self.state is not _WAITING:
             raise ValueError("a call is open already")
         self._calls += 1
         self._acked_on_this_call = False
         self._end_sent = False
         self._stalled_at = None
         self._opened_at = now
-        self.state = State.OPENING
+        self.state = _OPENING
         self._report_shed()
 
     def confirmed(self) -> None:
         """The service has taken the call: something came back."""
-        if self.state is State.OPENING:
-            self.state = State.OPEN
+        if self.state is _OPENING:
+            self.state = _OPEN
             self._tell(StreamState.UP, "")
 
     def broke(
@@ -313,9 +341,9 @@ class SpeechStreamMachine:
             draw: Uniform in [0, 1).
             retry_after_s: The service's wish; a lower bound.
         """
-        if self.state is State.OVER:
+        if self.state is _OVER:
             return
-        self.state = State.WAITING
+        self.state = _WAITING
         lost = self._replay.rewind()
         if lost is not None:
             self._tell_shed(lost, now=now)
@@ -355,7 +383,7 @@ class SpeechStreamMachine:
 
     def give_up(self, *, now: float) -> None:
         """End though not everything was answered for: what waits was never heard."""
-        if self.state is State.OVER:
+        if self.state is _OVER:
             return
         while self._replay.next_waiting is not None:
             self._tell_shed(self._replay.shed(), now=now)
@@ -363,7 +391,7 @@ class SpeechStreamMachine:
 
     def abort(self) -> None:
         """Let go of everything; no event follows."""
-        self.state = State.OVER
+        self.state = _OVER
         self._replay.clear()
         self._events.clear()
 
@@ -375,7 +403,7 @@ class SpeechStreamMachine:
         self._open_names.clear()
         self._report_shed()
         self._replay.clear()
-        self.state = State.OVER
+        self.state = _OVER
         self._tell(StreamState.OVER, cause)
 
     # --- answers -----------------------------------------------------------------------------
@@ -478,7 +506,7 @@ class SpeechStreamMachine:
     def _progress(self) -> None:
         self._soon.reset()
         self._busy.reset()
-        if self.state is State.OPENING:
+        if self.state is _OPENING:
             self.confirmed()
 
     def _without_repeats(self, heard: Hypothesis) -> Hypothesis:
@@ -531,7 +559,7 @@ class SpeechStreamMachine:
     def needs_watch(self) -> bool:
         """``next_deadline`` may say something."""
         return (
-            self.state is not State.OPEN
+            self.state is not _OPEN
             or self._stalled_at is not None
             or self._finish_at is not None
             or self._shed is not None
@@ -539,12 +567,12 @@ class SpeechStreamMachine:
 
     def next_deadline(self) -> float | None:
         """Return when ``on_deadline`` has something to do; None: not before something happens."""
-        if self.state is State.OVER or not self.needs_watch:
+        if self.state is _OVER or not self.needs_watch:
             return None
         times: list[float] = []
-        if self.state is State.WAITING:
+        if self.state is _WAITING:
             times.append(self._retry_at)
-        elif self.state is State.OPENING:
+        elif self.state is _OPENING:
             times.append(self._opened_at + self._limits.settle_s)
         if self._stalled_at is not None and self.is_writable:
             times.append(self._stalled_at + self._limits.stall_s)
@@ -556,18 +584,18 @@ class SpeechStreamMachine:
 
     def on_deadline(self, now: float) -> Move:
         """Do what is due and return what is left to the adapter."""
-        if self.state is State.OVER:
+        if self.state is _OVER:
             return Move.NOTHING
         if self._finish_at is not None and now >= self._finish_at:
             self.give_up(now=now)
             return Move.OVER
         if self._shed is not None and now >= self._shed_since + self._limits.shed_report_s:
             self._report_shed()
-        if self.state is State.WAITING:
+        if self.state is _WAITING:
             return Move.OPEN if now >= self._retry_at else Move.NOTHING
         if self._stalled_at is not None and now >= self._stalled_at + self._limits.stall_s:
             return Move.BREAK
-        if self.state is State.OPENING and now >= self._opened_at + self._limits.settle_s:
+        if self.state is _OPENING and now >= self._opened_at + self._limits.settle_s:
             self.confirmed()
         return Move.NOTHING
 
