@@ -101,7 +101,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
     tiny_model(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "alignment_heads": [[0, 0]]}))
-    words = {f"w{number}": number for number in range(50_256)} | {
+    words = {f"w{number}": number for number in range(50_255)} | {
         f"<|{name}|>": number for name, number in SPECIAL.items()
     }
     Tokenizer(WordLevel(words, unk_token="<|endoftext|>")).save(str(folder / "tokenizer.json"))
