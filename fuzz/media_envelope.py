@@ -59,13 +59,13 @@ class Caller:
     """Feeds sessions of one call and holds the machine to its promises."""
 
     def __init__(self) -> None:
-        self._held: dict[str, HoldState] = {}
+        self._held: dict[tuple[str, str], HoldState] = {}
         self._now = 0.0
         self._begin()
 
     def _begin(self) -> None:
         self._session = MediaJsonSession(
-            self._now, resume=lambda conversation: self._held.pop(conversation, None)
+            self._now, resume=lambda *whose: self._held.pop(whose, None)
         )
         self._taken = 0
         self._last: dict[int, AudioRun] = {}
@@ -95,7 +95,7 @@ class Caller:
         """Lose the connection and come back."""
         self._session.receive_closed(1006)
         for held in self._session.hold(self._now):
-            self._held[held.conversation] = held
+            self._held[held.conversation, held.participant] = held
         while len(self._held) > MAX_LANES:
             del self._held[next(iter(self._held))]
         self._begin()

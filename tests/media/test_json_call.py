@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 import websockets
 
-from media.rig import SILENCE, envelope, serving, until
+from media.rig import SILENCE, Rig, envelope, serving, until
 from steno.core.records import Kind
+
+
+def opened(rig: Rig, count: int) -> bool:
+    return len(rig.recogniser.streams) == count
 
 
 async def test_words_of_a_call_become_redacted_records(tmp_path: Path) -> None:
@@ -119,6 +124,56 @@ async def test_two_participants_of_a_conversation_may_call_separately(tmp_path: 
         await again.send(envelope(1, participant="agent"))
         await until(lambda: len(rig.recogniser.of("agent").audio) == 320)
         assert len(rig.recogniser.streams) == 2
+
+
+async def test_participants_that_shared_a_lost_connection_may_come_back_apart(
+    tmp_path: Path,
+) -> None:
+    """Each new connection takes over what it brings, and none pushes the other out."""
+    async with serving(tmp_path) as rig:
+        both = await rig.json()
+        for participant in ("agent", "customer"):
+            await both.send(envelope(0, participant=participant))
+        await until(lambda: len(rig.recogniser.streams) == 2)
+        both.transport.abort()
+        await until(lambda: rig.service.calls == 0)
+        agent, customer = await rig.json(), await rig.json()
+        await agent.send(envelope(1, participant="agent"))
+        await until(lambda: len(rig.recogniser.of("agent").audio) == 320)
+        await customer.send(envelope(1, participant="customer"))
+        await until(lambda: len(rig.recogniser.of("customer").audio) == 320)
+        await agent.send(envelope(2, participant="agent"))
+        await until(lambda: len(rig.recogniser.of("agent").audio) == 480)
+        assert (rig.service.calls, len(rig.recogniser.streams)) == (2, 2)
+
+
+async def test_what_lost_calls_leave_behind_is_bounded(tmp_path: Path) -> None:
+    """No more is held than there may be calls: the one lost first is given up, with its gap."""
+    async with serving(tmp_path, max_calls=2) as rig:
+        for number in range(3):
+            call = await rig.json()
+            await call.send(envelope(0, conversation=f"c{number}", participant=f"p{number}"))
+            await until(partial(opened, rig, number + 1))
+            call.transport.abort()
+            await until(lambda: rig.service.calls == 0)
+        await until(lambda: rig.recogniser.of("p0").finished)
+        await until(lambda: "disconnect" in [gap[0] for gap in rig.gaps()])
+        again = await rig.json()
+        await again.send(envelope(1, conversation="c1", participant="p1"))
+        await until(lambda: len(rig.recogniser.of("p1").audio) == 320)
+        assert [stream.finished for stream in rig.recogniser.streams] == [True, False, False]
+
+
+async def test_every_message_that_is_skipped_is_counted(tmp_path: Path) -> None:
+    """However many came at once: only the quarantine keeps a few of each batch."""
+    async with serving(tmp_path, coalesce_ms=200.0) as rig:
+        call = await rig.json()
+        for _ in range(100):
+            await call.send("no json")
+        await call.send(envelope(0))
+        await until(lambda: rig.recogniser.streams)
+        page = rig.telemetry.exposition().decode()
+        assert 'steno_media_skipped_total{reason="invalid-json"} 100' in page
 
 
 async def test_a_caller_that_does_not_come_back_is_flushed(tmp_path: Path) -> None:

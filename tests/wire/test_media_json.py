@@ -436,10 +436,10 @@ def _sample_bytes(run: AudioRun) -> int:
 # --- a call that comes back ------------------------------------------------------------------
 
 
-def lost(machine: MediaJsonSession, *, now: float) -> dict[str, HoldState]:
+def lost(machine: MediaJsonSession, *, now: float) -> dict[tuple[str, ...], HoldState]:
     """Break the connection and return what is held of it."""
     assert machine.receive_closed(1006) is Ending.LOST
-    return {held.conversation: held for held in machine.hold(now)}
+    return {(held.conversation, held.participant): held for held in machine.hold(now)}
 
 
 def test_conversation_goes_on_over_a_new_connection() -> None:
@@ -447,15 +447,13 @@ def test_conversation_goes_on_over_a_new_connection() -> None:
     machine = session()
     taken(machine, *[envelope(n) for n in range(10)], now=5.0)
     held = lost(machine, now=6.0)
-    assert held[CONVERSATION].participants == (PARTICIPANT,)
-    assert held[CONVERSATION].last_sequence(PARTICIPANT) == 9
-    assert held[CONVERSATION].last_sequence("other") == -1
+    assert held[CONVERSATION, PARTICIPANT].last_sequence == 9
 
     asked: list[str] = []
 
-    def resume(conversation: str) -> HoldState | None:
-        asked.append(conversation)
-        return held.pop(conversation, None)
+    def resume(conversation: str, participant: str) -> HoldState | None:
+        asked.append(participant)
+        return held.pop((conversation, participant), None)
 
     again = session(resume=resume)
     [run] = taken(again, envelope(12), envelope(13), now=6.1)
@@ -464,7 +462,7 @@ def test_conversation_goes_on_over_a_new_connection() -> None:
     [run] = taken(again, envelope(14), now=6.2)
     assert run.began is Began.CONTINUED
     taken(again, envelope(0, participantId="another"), now=6.3)
-    assert asked == [CONVERSATION]
+    assert asked == [PARTICIPANT, "another"]
 
 
 def test_overlap_after_a_reconnect_is_not_heard_twice() -> None:
@@ -472,7 +470,7 @@ def test_overlap_after_a_reconnect_is_not_heard_twice() -> None:
     machine = session()
     taken(machine, *[envelope(n) for n in range(10)])
     held = lost(machine, now=2.0)
-    again = session(resume=lambda conversation: held.pop(conversation, None))
+    again = session(resume=lambda *whose: held.pop(whose, None))
     [run] = taken(again, *[envelope(n) for n in range(7, 12)])
     assert (run.first_sequence, run.last_sequence, run.began) == (10, 11, Began.RESUMED)
     assert again.counters.repeated_frames == 3
@@ -483,7 +481,7 @@ def test_time_away_is_the_gap_where_numbers_begin_again() -> None:
     machine = session()
     taken(machine, *[envelope(n) for n in range(10)], now=5.0)
     held = lost(machine, now=6.0)
-    again = session(resume=lambda conversation: held.pop(conversation, None))
+    again = session(resume=lambda *whose: held.pop(whose, None))
     [run] = taken(again, envelope(0), envelope(1), now=7.5)
     assert (run.epoch, run.began, run.missing) == (1, Began.NUMBERING, ())
     assert run.gap_samples == int(2.5 * 8000)
@@ -491,14 +489,27 @@ def test_time_away_is_the_gap_where_numbers_begin_again() -> None:
 
 
 def test_another_conversation_takes_nothing_of_what_is_held() -> None:
-    """Held state is asked for by conversation, and what is not held begins at the start."""
+    """Held state is asked for by its owner, and what is not held begins at the start."""
     machine = session()
     taken(machine, envelope(5))
     held = lost(machine, now=2.0)
-    again = session(resume=lambda conversation: held.pop(conversation, None))
+    again = session(resume=lambda *whose: held.pop(whose, None))
     [run] = taken(again, envelope(5, conversationId="other"))
     assert (run.began, run.start_samples) == (Began.FIRST, 0)
-    assert CONVERSATION in held
+    assert (CONVERSATION, PARTICIPANT) in held
+
+
+def test_participants_of_one_connection_may_come_back_apart() -> None:
+    """Each is asked for by itself: a connection takes over what it brings audio of, no more."""
+    machine = session()
+    taken(machine, envelope(0), envelope(0, participantId="agent"))
+    held = lost(machine, now=2.0)
+    again = session(resume=lambda *whose: held.pop(whose, None))
+    [run] = taken(again, envelope(1))
+    assert (run.began, list(held)) == (Began.RESUMED, [(CONVERSATION, "agent")])
+    other = session(resume=lambda *whose: held.pop(whose, None))
+    [run] = taken(other, envelope(1, participantId="agent"))
+    assert (run.began, run.start_samples) == (Began.RESUMED, FRAME)
 
 
 def test_state_is_given_out_once_and_only_after_the_end() -> None:

@@ -13,8 +13,6 @@ import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from steno.core.records import Record, SentencePayload
 from steno.media.lane import Lane, LaneSpec, LaneTools
 from steno.media.language import LanguageChoice, LanguageEvent
@@ -66,10 +64,10 @@ class JsonHost(LaneTools, Protocol):
         """Return when everything finished so far is stored."""
 
     def take_held(self, key: Key) -> Held | None:
-        """Give out what an earlier connection left of a participant's conversation."""
+        """Give out what an earlier connection left of a participant."""
 
     def hold(self, held: Held) -> None:
-        """Keep what a connection left of a conversation, for a while."""
+        """Keep what a connection left of a participant, for a while."""
 
     def joined(self, call: JsonCall) -> None:
         """The connection is open."""
@@ -89,25 +87,27 @@ class Recording(Protocol):
 
 
 class Held:
-    """What a lost connection left of one conversation.
+    """What a lost connection left of one participant.
 
     Attributes:
+        recording: Of the lane, where there is one.
         lost_us: When the connection was lost, UTC microseconds.
     """
 
-    __slots__ = ("lanes", "lost_us", "recordings", "state")
+    __slots__ = ("lane", "lost_us", "recording", "state")
 
     def __init__(
-        self,
-        state: HoldState,
-        lanes: dict[Key, Lane],
-        recordings: dict[Key, Recording],
-        lost_us: int,
+        self, state: HoldState, lane: Lane, recording: Recording | None, lost_us: int
     ) -> None:
         self.state = state
-        self.lanes = lanes
-        self.recordings = recordings
+        self.lane = lane
+        self.recording = recording
         self.lost_us = lost_us
+
+    @property
+    def key(self) -> Key:
+        """Whose it is."""
+        return self.state.conversation, self.state.participant
 
 
 class JsonCall:
@@ -126,7 +126,7 @@ class JsonCall:
         self._by_index: dict[int, Lane] = {}
         self._replaced: list[Lane] = []
         self._recordings: dict[Key, Recording] = {}
-        self._batch: Sequence[bytes] = ()  # under work
+        self._told_skips: dict[SkipReason, int] = {}
         self._told_lanes: list[Lane] = []  # for the closing line
         self._over = asyncio.Event()
         self._ending = False
@@ -143,7 +143,6 @@ class JsonCall:
         """Take what arrived within the window, then let the socket rest for another."""
         host = self._host
         by_index = self._by_index
-        self._batch = messages
         for run in self._session.receive_texts(messages, now=host.now(), now_us=host.now_us()):
             lane = by_index.get(run.lane)
             if lane is None or run.began is not Began.CONTINUED or run.gap_samples:
@@ -227,16 +226,15 @@ class JsonCall:
         if recording is not None:
             recording.close()
 
-    def _resume(self, conversation: str) -> HoldState | None:
-        """Take over what an earlier connection of a conversation left."""
-        participant = participant_of(self._batch, conversation)
+    def _resume(self, conversation: str, participant: str) -> HoldState | None:
+        """Take over what an earlier connection left of a participant."""
         held = self._host.take_held((conversation, participant))
         if held is None:
             return None
-        for lane in held.lanes.values():
-            lane.owner = self
-        self._lanes.update(held.lanes)
-        self._recordings.update(held.recordings)
+        held.lane.owner = self
+        self._lanes[held.key] = held.lane
+        if held.recording is not None:
+            self._recordings[held.key] = held.recording
         self._host.telemetry.info(
             "media.call_resumed",
             conversation=conversation,
@@ -263,20 +261,23 @@ class JsonCall:
         """Hand the lanes over to whoever continues the call."""
         now_us = self._host.now_us()
         for state in self._session.hold(self._host.now()):
-            mine = {key: lane for key, lane in self._lanes.items() if key[0] == state.conversation}
-            recordings = {key: self._recordings.pop(key) for key in mine if key in self._recordings}
-            for key in mine:
-                del self._lanes[key]
-            self._host.hold(Held(state, mine, recordings, now_us))
+            key = (state.conversation, state.participant)
+            lane = self._lanes.pop(key, None)
+            if lane is not None:
+                self._host.hold(Held(state, lane, self._recordings.pop(key, None), now_us))
 
     def _tell_skipped(self) -> None:
+        host, told = self._host, self._told_skips
+        for reason, total in self._session.counters.skipped.items():
+            if total > told.get(reason, 0):
+                count = host.telemetry.counter("steno_media_skipped_total", reason=reason)
+                count(total - told.get(reason, 0))
+                told[reason] = total
         for one in self._session.skipped():
-            count = self._host.telemetry.counter("steno_media_skipped_total", reason=one.reason)
-            count(1)
             if one.reason is not SkipReason.BINARY:
-                self._host.accept(
+                host.accept(
                     Quarantined(
-                        "media", one.sha256, one.size_bytes, one.reason.value, self._host.now_us()
+                        "media", one.sha256, one.size_bytes, one.reason.value, host.now_us()
                     )
                 )
 
@@ -359,23 +360,6 @@ class JsonCall:
             missing_s=round(missing_s, 3),
             duration_s=round(host.now() - self._started, 3),
         )
-
-
-class _Who(msgspec.Struct, rename="camel"):
-    conversation_id: str
-    participant_id: str
-
-
-def participant_of(messages: Sequence[bytes], conversation: str) -> str:
-    """Return whose audio of a conversation comes first among some messages; empty: nobody's."""
-    for message in messages:
-        try:
-            who = msgspec.json.decode(message, type=_Who)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            continue
-        if who.conversation_id == conversation:
-            return who.participant_id
-    return ""
 
 
 async def finish_lanes(host: JsonHost, lanes: Sequence[Lane], over: asyncio.Event) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -159,7 +159,7 @@ class MediaService:
         self._nonces = NonceCache(settings.signature.keep_nonces_s)
         self._calls: set[AudioHookCall | JsonCall] = set()
         self._by_conversation: dict[str, set[AudioHookCall]] = {}
-        self._held: list[tuple[Held, float]] = []
+        self._held: dict[Key, tuple[Held, float]] = {}  # the longest held first
         self._lost: dict[str, int] = {}  # AudioHook sessions cut off, and when
         self._told_refused: dict[str, float] = {}
         self._congested = False
@@ -366,49 +366,48 @@ class MediaService:
     # -- lost connections -----------------------------------------------------------------
 
     def hold(self, held: Held) -> None:
-        """Keep what a connection left of a conversation until the caller comes back."""
+        """Keep what a connection left of a participant until the caller comes back.
+
+        At most as many as there may be calls: then the one lost first is given up.
+        """
         if self._closing.is_set() or not self._settings.reconnect_s:
             self._give_up(held)
             return
-        self._held.append((held, self.now() + self._settings.reconnect_s))
+        if len(self._held) >= self._settings.max_calls:
+            self._give_up(self._held.pop(next(iter(self._held)))[0])
+        self._held[held.key] = (held, self.now() + self._settings.reconnect_s)
 
     def take_held(self, key: Key) -> Held | None:
-        """Give out what an earlier connection left of a participant's conversation.
+        """Give out what an earlier connection left of a participant.
 
         One that still seems to be open is dead: the caller would not come a second time.
         """
         for call in list(self._calls):
             if isinstance(call, JsonCall) and call.carries(key):
                 call.give_way()
-        for index, (held, _) in enumerate(self._held):
-            if key in held.lanes:
-                del self._held[index]
-                return held
-        return None
+        found = self._held.pop(key, None)
+        return None if found is None else found[0]
 
     def _give_up(self, held: Held) -> None:
         """The caller did not come back: what went on without us is missing for good."""
-        now_us = self.now_us()
-        for lane in held.lanes.values():
-            self.accept(
-                Missing(
-                    lane.spec.conversation,
-                    lane.spec.name,
-                    "disconnect",
-                    held.lost_us,
-                    now_us,
-                    now_us,
-                    lane.position,
-                    lane.position,
-                )
+        now_us, lane = self.now_us(), held.lane
+        self.accept(
+            Missing(
+                lane.spec.conversation,
+                lane.spec.name,
+                "disconnect",
+                held.lost_us,
+                now_us,
+                now_us,
+                lane.position,
+                lane.position,
             )
+        )
         self.spawn(_end_held(self, held))
 
-    def _expired(self, now: float) -> Iterator[Held]:
-        late = [each for each in self._held if now >= each[1]]
-        for each in late:
-            self._held.remove(each)
-            yield each[0]
+    def _expired(self, now: float) -> list[Held]:
+        late = [key for key, (_, until) in self._held.items() if now >= until]
+        return [self._held.pop(key)[0] for key in late]
 
     # -- life -----------------------------------------------------------------------------
 
@@ -454,7 +453,7 @@ class MediaService:
                 self.telemetry.warning("media.calls_slow_to_end", count=len(self._calls))
 
     async def _end_calls(self) -> None:
-        for held, _ in self._held:
+        for held, _ in self._held.values():
             self._give_up(held)
         self._held.clear()
         for call in list(self._calls):
@@ -494,19 +493,16 @@ class MediaService:
 
 async def _end_held(host: MediaService, held: Held) -> None:
     over = asyncio.Event()
-    owner = _HeldOwner(held, over)
-    for lane in held.lanes.values():
-        lane.owner = owner
-    await finish_lanes(host, list(held.lanes.values()), over)
-    for recording in held.recordings.values():
-        recording.close()
+    held.lane.owner = _HeldOwner(over)
+    await finish_lanes(host, [held.lane], over)
+    if held.recording is not None:
+        held.recording.close()
 
 
 class _HeldOwner:
-    """Owns the lanes of a call that did not come back, until their last results are in."""
+    """Owns the lane of a caller that did not come back, until its last results are in."""
 
-    def __init__(self, held: Held, over: asyncio.Event) -> None:
-        self._held = held
+    def __init__(self, over: asyncio.Event) -> None:
         self._over = over
 
     def on_hypothesis(self, lane: Lane, heard: object) -> None:
@@ -516,6 +512,5 @@ class _HeldOwner:
         """Nothing follows."""
 
     def on_lane_over(self, lane: Lane) -> None:
-        """All of one lane has come."""
-        if all(one.over for one in self._held.lanes.values()):
-            self._over.set()
+        """All of it has come."""
+        self._over.set()

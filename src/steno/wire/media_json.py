@@ -392,36 +392,28 @@ class _Lane:
 
 
 class HoldState:
-    """What a conversation needs to go on over a new connection.
+    """What a participant's audio needs to go on over a new connection.
 
     Attributes:
-        conversation: Its id.
+        conversation, participant: Whose it is.
         held_at: Monotonic seconds.
     """
 
-    __slots__ = ("_lanes", "conversation", "held_at")
+    __slots__ = ("conversation", "held_at", "lane", "participant")
 
-    def __init__(self, conversation: str, lanes: Sequence[_Lane], held_at: float) -> None:
-        self.conversation = conversation
+    def __init__(self, lane: _Lane, held_at: float) -> None:
+        self.conversation = lane.conversation
+        self.participant = lane.participant
         self.held_at = held_at
-        self._lanes = tuple(lanes)
+        self.lane = lane
 
     @property
-    def lanes(self) -> tuple[_Lane, ...]:
-        """The lanes, for a session."""
-        return self._lanes
-
-    @property
-    def participants(self) -> tuple[str, ...]:
-        """Whose audio there was."""
-        return tuple(lane.participant for lane in self._lanes)
-
-    def last_sequence(self, participant: str) -> int:
-        """Return the number of the participant's newest frame; -1 when there is none."""
-        return next((one.tracker.last for one in self._lanes if one.participant == participant), -1)
+    def last_sequence(self) -> int:
+        """Number of the newest frame; -1 when there is none."""
+        return self.lane.tracker.last
 
 
-def _none(conversation: str) -> HoldState | None:
+def _none(conversation: str, participant: str) -> HoldState | None:
     """Nothing is held."""
     return None
 
@@ -434,8 +426,8 @@ class MediaJsonSession:
 
     Args:
         now: Monotonic seconds at which the connection was accepted.
-        resume: Called once for each conversation that is heard of; gives out what a connection
-            before this one held of it, and forgets it.
+        resume: Called once for each participant of a conversation that is heard of; gives out
+            what a connection before this one held of it, and forgets it.
         ping_interval_s: A ping is sent this often.
         idle_s: Without usable audio for so long, the connection is closed.
     """
@@ -444,7 +436,7 @@ class MediaJsonSession:
         self,
         now: float,
         *,
-        resume: Callable[[str], HoldState | None] = _none,
+        resume: Callable[[str, str], HoldState | None] = _none,
         ping_interval_s: float = PING_INTERVAL_S,
         idle_s: float = IDLE_S,
     ) -> None:
@@ -458,7 +450,6 @@ class MediaJsonSession:
         self._to_send: list[Ping | Close] = []
         self._skipped: list[Skipped] = []
         self._lanes: dict[tuple[str, str], _Lane] = {}
-        self._conversations: set[str] = set()
         # Never in ``_lanes``: no message is like its last frame.
         self._lane = _Lane(-1, "", "", now)
         self.state = State.OPEN
@@ -623,22 +614,14 @@ class MediaJsonSession:
             return SkipReason.ID
         if len(self._lanes) >= MAX_LANES:
             return SkipReason.LANES
-        if conversation not in self._conversations:
-            self._conversations.add(conversation)
-            self._adopt(self._resume(conversation))
-        lane = self._lanes.get(key)
-        if lane is None:
-            if len(self._lanes) >= MAX_LANES:
-                return SkipReason.LANES
-            lane = self._lanes[key] = _Lane(len(self._lanes), conversation, participant, now)
-        return lane
-
-    def _adopt(self, held: HoldState | None) -> None:
+        held = self._resume(conversation, participant)
         if held is None:
-            return
-        for lane in held.lanes[: MAX_LANES - len(self._lanes)]:
+            lane = _Lane(len(self._lanes), conversation, participant, now)
+        else:
+            lane = held.lane
             lane.adopt(len(self._lanes))
-            self._lanes[lane.conversation, lane.participant] = lane
+        self._lanes[key] = lane
+        return lane
 
     def _flush(self, lane: _Lane, runs: list[AudioRun], now_us: int) -> None:
         if lane.frames:
@@ -739,18 +722,15 @@ class MediaJsonSession:
         return Ending.OVER if code in _EXPECTED_CODES else Ending.LOST
 
     def hold(self, now: float) -> list[HoldState]:
-        """Give out the state of each conversation, for a new connection; nothing stays here.
+        """Give out the state of each participant, for a new connection; nothing stays here.
 
         Raises:
             LocalProtocolError: The connection is not closed.
         """
         if self.state is not State.CLOSED:
             raise LocalProtocolError("a connection that is not closed holds its own state")
-        by_conversation: dict[str, list[_Lane]] = {}
-        for lane in self._lanes.values():
-            by_conversation.setdefault(lane.conversation, []).append(lane)
-        self._lanes = {}
-        return [HoldState(name, lanes, now) for name, lanes in by_conversation.items()]
+        lanes, self._lanes = self._lanes, {}
+        return [HoldState(lane, now) for lane in lanes.values()]
 
     def to_send(self) -> list[Ping | Close]:
         """Return what is to be sent, oldest first."""
