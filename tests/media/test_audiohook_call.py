@@ -29,6 +29,7 @@ from steno.wire.audiohook import (
 from steno.wire.audiohook import messages as m
 
 CONVERSATION = "7d2c9a10-51b3-4b0e-8a44-0f6e2b7c9d01"
+OTHER_CONVERSATION = "7d2c9a10-51b3-4b0e-8a44-0f6e2b7c9d02"
 CUSTOMER = "3c6d1b22-9e4f-4a5b-8d70-1f2e3d4c5b6a"
 ORGANIZATION = "d7934305-0972-4844-938e-9060eef73d05"
 BOTH = MediaItem("audio", m.MediaFormat.PCMU, (Channel.EXTERNAL, Channel.INTERNAL), 8000)
@@ -355,3 +356,23 @@ async def test_a_session_that_continues_a_lost_one_closes_its_gap(tmp_path: Path
         assert lost["from_us"] == before[0]["to_us"]
         assert lost["to_us"] > lost["from_us"]
         await close(again)
+
+
+async def test_a_sentence_too_long_for_a_message_costs_no_other_call_its_own(
+    tmp_path: Path,
+) -> None:
+    """Both are stored in one transaction: one call's trouble stays with it, and is counted."""
+    async with serving(tmp_path) as rig:
+        caller = await opened(rig)
+        other = await opened(
+            rig, msgspec.structs.replace(asked(), conversation_id=OTHER_CONVERSATION)
+        )
+        await until(lambda: len(rig.recogniser.streams) == 4)
+        long, short = rig.recogniser.streams[0], rig.recogniser.streams[2]
+        assert short.spec.conversation == OTHER_CONVERSATION
+        long.say("word " * 20_000, number=1, words=False)
+        short.say("Good morning.", number=1)
+        await close(caller)
+        await until(lambda: other.transcripts)
+        assert [one.text for one in other.transcripts] == ["Good morning."]
+        assert "steno_media_results_dropped_total 1" in rig.telemetry.exposition().decode()

@@ -18,6 +18,7 @@ import msgspec
 from steno.core.audio import MediaFormat
 from steno.core.records import Kind, Record, SentencePayload
 from steno.core.transcript import RawText
+from steno.errors import LocalProtocolError
 from steno.media.admission import Admission, Load, Refusal
 from steno.media.audiohook_call import AudioHookCall
 from steno.media.coalescing import WindowRule
@@ -335,7 +336,16 @@ class MediaService:
             if calls:
                 payload = self._decode(record.payload)
                 for call in list(calls):
-                    call.on_record(record, payload)
+                    self._give_back(call, record, payload)
+
+    def _give_back(self, call: AudioHookCall, record: Record, payload: SentencePayload) -> None:
+        """Give a call its sentence; who else was stored with it waits behind this, unharmed."""
+        try:
+            call.on_record(record, payload)
+        except LocalProtocolError:  # no message holds so much text: the record has it
+            self.telemetry.counter("steno_media_results_dropped_total")(1)
+        except Exception as error:  # noqa: BLE001 - a bug met by one call must not harm others
+            self.telemetry.error("media.call_failed", error=type(error).__name__)
 
     # -- recordings -----------------------------------------------------------------------
 
