@@ -19,7 +19,8 @@ from adapters.speech.spoken import (
     ulaw,
 )
 from conformance.sink_rules import Recorder
-from steno.adapters.speech.local import LocalRecogniser, can_do
+from steno.adapters.speech.local import LocalRecogniser
+from steno.adapters.speech.local_stream import can_do
 from steno.core.audio import Samples
 from steno.ports.speech import (
     AudioChunk,
