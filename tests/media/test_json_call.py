@@ -245,6 +245,39 @@ async def test_at_the_end_calls_are_closed_and_their_results_awaited(tmp_path: P
         assert rig.texts() == ["Last words."]
 
 
+async def test_at_the_end_results_of_lost_callers_are_awaited_too(tmp_path: Path) -> None:
+    """Nobody can come back any more: what the recogniser still says of them is stored."""
+    async with serving(tmp_path) as rig:
+        call = await rig.json()
+        await call.send(envelope(0))
+        await until(lambda: rig.recogniser.streams)
+        stream = rig.recogniser.of("p1")
+        stream.ends_at_once = False
+        call.transport.abort()
+        await until(lambda: rig.service.calls == 0)
+        closing = asyncio.create_task(rig.service.close())
+        await until(lambda: stream.finished)
+        assert not closing.done()
+        stream.say("Last words.", words=False)
+        stream.end()
+        await closing
+        assert rig.texts() == ["Last words."]
+
+
+async def test_a_caller_that_does_not_answer_is_cut_off_at_the_end(tmp_path: Path) -> None:
+    """Time is up before its socket is gone: the call ends like any other, without an error."""
+    async with serving(tmp_path, shutdown_s=0.1) as rig:
+        call = await rig.json()
+        await call.send(envelope(0))
+        await until(lambda: rig.recogniser.streams)
+        call.transport.pause_reading()
+        await rig.service.close()
+        await rig.running
+        assert rig.service.calls == 0
+        assert rig.recogniser.of("p1").finished
+        call.transport.abort()
+
+
 async def test_an_idle_call_is_closed_and_its_end_recorded(tmp_path: Path) -> None:
     """A caller that sends nothing for too long is not waited for."""
     async with serving(tmp_path, idle_s=0.1, reconnect_s=0.05) as rig:

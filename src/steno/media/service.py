@@ -8,6 +8,7 @@ per frame; a task is made per call that ends, not per message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -167,6 +168,7 @@ class MediaService:
         self._lag_s = 0.0
         self._closing = asyncio.Event()
         self._empty = asyncio.Event()
+        self._ends = 0  # of calls, under way
         self._tasks: asyncio.TaskGroup | None = None
         self._decode = msgspec.json.Decoder(SentencePayload).decode
         self._totals = {"calls": 0, "audiohook": 0, "json": 0, "probes": 0}
@@ -265,8 +267,7 @@ class MediaService:
         """Nothing more comes of a call."""
         self._calls.discard(call)
         self._open_calls(len(self._calls))
-        if not self._calls:
-            self._empty.set()
+        self._tell_empty()
 
     def opened(self, call: AudioHookCall, conversation: str) -> None:
         """An AudioHook session belongs to a conversation: it wants its sentences."""
@@ -288,7 +289,8 @@ class MediaService:
         """Hand what was said, or is missing, to the spine."""
         if self._target is not None and not self._target.accept(event) and not self._congested:
             self._congested = True
-            self.spawn(self._clear())
+            assert self._tasks is not None
+            self._tasks.create_task(self._guarded(self._clear()))
 
     async def _clear(self) -> None:
         assert self._target is not None
@@ -317,7 +319,21 @@ class MediaService:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run the end of a call."""
         assert self._tasks is not None
-        self._tasks.create_task(self._guarded(work))
+        self._ends += 1
+        self._tasks.create_task(self._guarded(work)).add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ends -= 1
+        self._tell_empty()
+
+    @property
+    def _is_empty(self) -> bool:
+        """Whether every call is over, those whose caller was lost among them."""
+        return not self._calls and not self._ends
+
+    def _tell_empty(self) -> None:
+        if self._is_empty:
+            self._empty.set()
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -445,6 +461,8 @@ class MediaService:
                 await self._closing.wait()
                 server.stop_accepting()
                 await self._end_calls()
+                # Who has not answered is cut off while the end of a call can still be begun.
+                await server.close(0.0)
             finally:
                 for task in background:
                     task.cancel()
@@ -455,12 +473,8 @@ class MediaService:
     async def close(self) -> None:
         """Take no new calls and let ``run`` wind down; returns when the calls have ended."""
         self._closing.set()
-        if self._tasks is not None and self._calls:
-            try:
-                async with asyncio.timeout(self._settings.shutdown_s + 1.0):
-                    await self._empty.wait()
-            except TimeoutError:
-                self.telemetry.warning("media.calls_slow_to_end", count=len(self._calls))
+        if self._tasks is not None and not await self._until_empty(self._settings.shutdown_s + 1.0):
+            self.telemetry.warning("media.calls_slow_to_end", count=len(self._calls))
 
     async def _end_calls(self) -> None:
         for held, _ in self._held.values():
@@ -468,12 +482,15 @@ class MediaService:
         self._held.clear()
         for call in list(self._calls):
             call.shut_down()
-        if self._calls:
-            try:
-                async with asyncio.timeout(self._settings.shutdown_s):
+        await self._until_empty(self._settings.shutdown_s)
+
+    async def _until_empty(self, limit_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._held or not self._is_empty:
+                    self._empty.clear()
                     await self._empty.wait()
-            except TimeoutError:
-                pass
+        return self._is_empty
 
     async def _look(self) -> None:
         """Look after calls and the window, twice a second."""
