@@ -29,6 +29,7 @@ from steno.adapters.call_recorder import (
     FLUSH_S,
     CallRecorder,
     CallRecording,
+    erase_recordings,
     recording_name,
     wav_header,
 )
@@ -190,6 +191,31 @@ async def test_recording_erased_in_mid_call_leaves_nothing(
     recording.write(0, 16_000, bytes(16_000))
     await recorder.close()
     assert list(folder.iterdir()) == []
+
+
+async def test_erased_conversation_is_recorded_no_more(
+    tmp_path: Path, recorder: CallRecorder
+) -> None:
+    """Neither the call that goes on, nor the next one, nor one without a file so far."""
+    folder = tmp_path / "calls"
+    under_way, unwritten = (started(recorder, call="conversation-1") for _ in range(2))
+    under_way.write(0, 0, CANARY * 4000)
+    async with asyncio.timeout(5):
+        while not list(folder.iterdir()):
+            await asyncio.sleep(0.01)
+    with only(folder).open("rb") as still_open:
+        assert erase_recordings(folder, "conversation-1") == 1
+        under_way.write(0, 24_000, CANARY * 4000)
+        unwritten.write(0, 0, CANARY * 4000)
+        async with asyncio.timeout(5):
+            while not (under_way.failed and unwritten.failed):
+                await asyncio.sleep(0.01)
+        assert CANARY not in still_open.read()
+    started(recorder, call="conversation-1").write(0, 0, CANARY * 4000)
+    await recorder.close()
+    (mark,) = folder.iterdir()
+    assert (mark.suffix, mark.read_bytes()) == (".erased", b"")
+    assert "conversation-1" not in mark.name
 
 
 async def test_peaks_lie_beside_the_recording(tmp_path: Path, recorder: CallRecorder) -> None:

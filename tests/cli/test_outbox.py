@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from steno.adapters.call_recorder import recording_name
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite import OutboxReader, SqliteStore
 from steno.cli.common import ExitCode
@@ -142,6 +143,26 @@ def test_erase_removes_every_byte_and_tells_what_was_delivered(state: StateDir) 
             data = path.read_bytes()
             assert TEXT.encode() not in data
             assert b"conv-a" not in data
+
+
+def test_erase_finds_the_recordings_wherever_they_were_made(
+    state: StateDir, tmp_path: Path
+) -> None:
+    """The folder is noted by who records: no setting of this command need name it."""
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    names = [f"{recording_name(one)}-0" for one in ("conv-a", "conv-b")]
+    for name in names:
+        (folder / f"{name}.wav").write_bytes(b"audio")
+        (folder / f"{name}.json").write_bytes(b"peaks")
+    state.note_recordings(folder)
+    state.note_recordings(tmp_path / "gone")
+    state.note_recordings(folder)
+    assert state.recordings_folders() == (folder, tmp_path / "gone")
+    result = steno(state, "erase", "conv-a", "--yes", "--json")
+    assert json.loads(result.stdout)["recordings"] == 2
+    kept = sorted(path.name for path in folder.iterdir() if path.suffix != ".erased")
+    assert kept == [f"{names[1]}.json", f"{names[1]}.wav"]
 
 
 def test_erase_asks_first(state: StateDir) -> None:

@@ -12,8 +12,10 @@ a pause cuts what waits and everything that arrives while it lasts. Should a pau
 a position that has been written already, that part of the file is overwritten and cut off.
 
 File names are hashes of conversation ids (``recording_name``): a listing of the folder tells
-nothing. A full disk or a folder that is gone ends the recording, with one warning, and not the
-call.
+nothing. Of an erased conversation (``erase_recordings``) an empty file stays, by which every
+process knows not to record it again; a recording under way ends with its next portion.
+
+A full disk or a folder that is gone ends the recording, with one warning, and not the call.
 
 Threads: ``write``, ``paused``, ``resumed`` and ``close`` are called on the loop and never wait.
 One thread does all file work. Between them is ``CallRecording._pending``, guarded by the
@@ -66,6 +68,28 @@ _MAX_NAMES = 10_000
 def recording_name(conversation: str) -> str:
     """Return what the names of a conversation's files begin with: ``<name>-<number>.wav``."""
     return hashlib.sha256(conversation.encode()).hexdigest()[:32]
+
+
+def erase_recordings(folder: Path, conversation: str) -> int:
+    """Delete a conversation's recordings and peaks; return how many files.
+
+    What comes of it later is not recorded, by this process or another.
+
+    Raises:
+        OSError: A file cannot be made or removed.
+    """
+    if not folder.is_dir():
+        return 0
+    name = recording_name(conversation)
+    _mark_of(folder, name).touch(mode=0o600)  # first: a file made meanwhile is found below
+    files = list(folder.glob(f"{name}-*"))
+    for file in files:
+        file.unlink(missing_ok=True)
+    return len(files)
+
+
+def _mark_of(folder: Path, name: str) -> Path:
+    return folder / f"{name}.erased"
 
 
 def wav_header(media: MediaFormat, data_bytes: int) -> bytes:
@@ -382,6 +406,9 @@ class CallRecorder:
             self._drop(recording)
             return
         file = self._files.get(recording)
+        if file is not None and file.is_gone:
+            file.erase(0)
+            raise _Erased if self._folder.is_dir() else FileNotFoundError
         if erase_from is not None and file is not None:
             file.erase(erase_from)
         written = False
@@ -421,6 +448,8 @@ class CallRecorder:
         file = self._files.pop(recording, None)
         if file is not None:
             file.close()
+        if isinstance(exc, _Erased):
+            return
         if isinstance(exc, _TooLong):
             cause = "size"
         elif isinstance(exc, OSError):
@@ -432,6 +461,10 @@ class CallRecorder:
                 self._loop.call_soon_threadsafe(
                     self._warn, "media.recording_stopped", cause, type(exc).__name__
                 )
+
+
+class _Erased(Exception):
+    """The conversation was erased: nothing more of it is recorded."""
 
 
 class _TooLong(Exception):
@@ -466,6 +499,11 @@ class _WavFile:
         """Position on the call's clock that comes next."""
         stream, file = self._segments[-1]
         return stream + self._frames - file
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file was removed from under us."""
+        return os.fstat(self._fd).st_nlink == 0
 
     def write(self, start: int, data: bytes) -> None:
         """Add interleaved audio; before it silence for what is missing."""
@@ -568,7 +606,13 @@ class _WavFile:
 
 
 def _new_file(folder: Path, name: str) -> tuple[Path, int]:
-    """Make the next file of a conversation; two never share one."""
+    """Make the next file of a conversation; two never share one.
+
+    Raises:
+        _Erased: The conversation is not to be recorded.
+    """
+    if _mark_of(folder, name).exists():
+        raise _Erased
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     for number in range(_MAX_NAMES):
         path = folder / f"{name}-{number}.wav"

@@ -7,6 +7,7 @@ Reading commands need no lock.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import stat
 from collections.abc import Mapping
@@ -63,6 +64,51 @@ class StateDir:
     def audit_log(self) -> Path:
         """The audit log."""
         return self.root / "audit.jsonl"
+
+    @property
+    def recordings_note(self) -> Path:
+        """Folders that calls were ever recorded to: whoever erases must know them."""
+        return self.root / "recordings.json"
+
+    def note_recordings(self, folder: Path) -> None:
+        """Remember a folder that calls are recorded to.
+
+        Raises:
+            ConfigError: It cannot be noted; then nothing must be recorded there.
+        """
+        known = self.recordings_folders()
+        if (folder := folder.resolve()) in known:
+            return
+        note = self.recordings_note
+        draft = note.with_suffix(".new")
+        try:
+            draft.write_text(json.dumps([str(each) for each in (*known, folder)]))
+            draft.chmod(0o600)
+            draft.replace(note)
+        except OSError as exc:
+            raise ConfigError(
+                "the state directory cannot be written",
+                setting="state_dir",
+                cause=type(exc).__name__,
+            ) from exc
+
+    def recordings_folders(self) -> tuple[Path, ...]:
+        """Return the folders that calls were ever recorded to.
+
+        Raises:
+            ConfigError: The note cannot be read.
+        """
+        try:
+            return tuple(Path(each) for each in json.loads(self.recordings_note.read_text()))
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, TypeError) as exc:
+            raise ConfigError(
+                "the note of folders with recordings cannot be read",
+                setting="state_dir",
+                fix="Repair recordings.json: a JSON list of folders.",
+                cause=type(exc).__name__,
+            ) from None
 
     @property
     def lock_file(self) -> Path:

@@ -61,7 +61,7 @@ async def open_media(shared: Shared, stack: AsyncExitStack) -> Capability:
         keyring=_keyring(config),
         tokens=await make_verifier(config.media, stack, telemetry),
         origin_allowed=origin_allowed(config.media.origins) if config.media.origins else None,
-        start_recording=_recorder(config, stack, telemetry),
+        start_recording=_recorder(shared, stack),
         on_listening=shared.on_listening,
     )
     service = MediaService(_settings(config, host_group), tools)
@@ -153,14 +153,13 @@ def _voice_factory(config: Config) -> Callable[[int], VoiceActivity | None]:
     return make
 
 
-def _recorder(
-    config: Config, stack: AsyncExitStack, telemetry: Telemetry
-) -> Callable[..., CallRecording | None] | None:
-    folder = config.media.recordings
+def _recorder(shared: Shared, stack: AsyncExitStack) -> Callable[..., CallRecording | None] | None:
+    folder = shared.config.media.recordings
     if folder is None:
         return None
     from steno.adapters.call_recorder import CallRecorder
 
-    recorder = CallRecorder(folder, telemetry)
+    recorder = CallRecorder(folder, shared.telemetry)
+    shared.state.note_recordings(folder)
     stack.push_async_callback(recorder.close)
     return recorder.start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +56,10 @@ def erase(
     at_us = int(datetime.now(UTC).timestamp() * 1_000_000)
     with writing(StateDir(settings.state_dir).database) as db:
         erased = erase_stored(db, conversation, at_us=at_us, vacuum=vacuum)
-    recordings = _erase_recordings(settings.media.recordings, conversation)
+    recordings = _erase_recordings(
+        [settings.media.recordings, *StateDir(settings.state_dir).recordings_folders()],
+        conversation,
+    )
     out = Output(json=json)
     if json:
         out.result({**msgspec.structs.asdict(erased), "recordings": recordings})
@@ -69,13 +73,9 @@ def erase(
         out.line(f"beyond our reach: {count} records delivered to {name}")
 
 
-def _erase_recordings(folder: Path | None, conversation: str) -> int:
+def _erase_recordings(folders: Iterable[Path | None], conversation: str) -> int:
     """Delete a conversation's recordings and their peaks; return the number of files."""
-    if folder is None:
-        return 0
-    from steno.adapters.call_recorder import recording_name
+    from steno.adapters.call_recorder import erase_recordings
 
-    files = list(folder.glob(f"{recording_name(conversation)}-*"))
-    for file in files:
-        file.unlink(missing_ok=True)
-    return len(files)
+    known = {folder.resolve() for folder in folders if folder is not None}
+    return sum(erase_recordings(folder, conversation) for folder in known)
