@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,12 +11,13 @@ from typing import Any, Final
 
 import grpc
 import msgspec
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # no types
+from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]  # no types
 
 from steno._proto import steno_v1_pb2, transcript_v1_pb2
 from steno.adapters.consumer.lines import INDEX_SIZE, Line, LinesFile, LineStore
+from steno.adapters.grpc_serving import bind, check_listening, is_authorised, make_server
 from steno.core.secret import Secret
-from steno.errors import ConfigError, StorageError
+from steno.errors import StorageError
 
 STREAM_SERVICE: Final = "steno.v1.RecordStream"
 UNARY_SERVICE: Final = "transcript.v1.TranscriptStream"
@@ -26,6 +25,7 @@ KEY_HEADER: Final = "steno-key"
 
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 BATCHES_IN_FLIGHT: Final = 8  # of one stream, read and not yet acknowledged
+MAX_CALLS: Final = 1000  # at once, on one connection
 STOP_GRACE_S: Final = 5.0
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,16 +65,7 @@ class ConsumerSettings:
     index_size: int = INDEX_SIZE
 
     def __post_init__(self) -> None:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ConfigError("TLS needs both a certificate and its key", setting="cert, key")
-        if self.client_ca_file is not None and self.cert_file is None:
-            raise ConfigError("client certificates need TLS", setting="client_ca")
-        if self.cert_file is None and not self.plaintext and not _is_local(self.listen):
-            raise ConfigError(
-                "listening beyond this machine without TLS is refused",
-                setting="listen",
-                fix="Give --tls-cert and --tls-key, or say --plaintext.",
-            )
+        check_listening(self)
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -130,7 +121,6 @@ class Consumer:
         self._settings = settings
         self._file = LinesFile(settings.out, index_size=settings.index_size)
         self._store = LineStore(self._file, index_size=settings.index_size)
-        self._token = f"Bearer {settings.token.reveal()}" if settings.token else ""
         self._health = health.aio.HealthServicer()
         self._readers: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -165,7 +155,7 @@ class Consumer:
         await self._store.open()
         try:
             server = self._server()
-            address = self._bind(server)
+            address = bind(server, self._settings, refusal="the consumer cannot listen there")
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._store.run())
                 for service in (UNARY_SERVICE, STREAM_SERVICE):
@@ -186,19 +176,6 @@ class Consumer:
         return self.summary
 
     def _server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_concurrent_streams", 1000),
-                # Two consumers on one port would share its connections unnoticed.
-                ("grpc.so_reuseport", 0),
-                # Senders look after half-open connections with pings; let them.
-                ("grpc.http2.min_ping_interval_without_data_ms", 5000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-            ],
-        )
         push = grpc.unary_unary_rpc_method_handler(
             self._push,
             request_deserializer=transcript_v1_pb2.TranscriptMessage.FromString,
@@ -209,38 +186,15 @@ class Consumer:
             request_deserializer=steno_v1_pb2.RecordBatch.FromString,
             response_serializer=steno_v1_pb2.BatchAck.SerializeToString,
         )
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(UNARY_SERVICE, {"PushTranscript": push}),
-                grpc.method_handlers_generic_handler(STREAM_SERVICE, {"Deliver": deliver}),
-            )
+        return make_server(
+            {
+                UNARY_SERVICE: {"PushTranscript": push},
+                STREAM_SERVICE: {"Deliver": deliver},
+            },
+            self._health,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            max_streams=MAX_CALLS,
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        return server
-
-    def _bind(self, server: grpc.aio.Server) -> str:
-        settings = self._settings
-        try:
-            if settings.cert_file is None or settings.key_file is None:
-                port = server.add_insecure_port(settings.listen)
-            else:
-                ca_file = settings.client_ca_file
-                credentials = grpc.ssl_server_credentials(
-                    [(settings.key_file.read_bytes(), settings.cert_file.read_bytes())],
-                    root_certificates=None if ca_file is None else ca_file.read_bytes(),
-                    require_client_auth=ca_file is not None,
-                )
-                port = server.add_secure_port(settings.listen, credentials)
-        except (RuntimeError, OSError, ValueError) as exc:
-            raise ConfigError(
-                "the consumer cannot listen there",
-                setting="listen",
-                fix="Is the port taken, or a certificate file unreadable?",
-                error_class=type(exc).__name__,
-            ) from exc
-        if settings.listen.startswith("unix"):
-            return settings.listen
-        return f"{settings.listen.rpartition(':')[0]}:{port}"
 
     # --- transcript.v1 -----------------------------------------------------------------------
 
@@ -341,8 +295,7 @@ class Consumer:
     # --- both --------------------------------------------------------------------------------
 
     async def _admit(self, metadata: dict[str, Any], context: Context) -> None:
-        given = str(metadata.get("authorization", ""))
-        if self._token and not hmac.compare_digest(given.encode(), self._token.encode()):
+        if not is_authorised(metadata, self._settings.token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "token")
 
     def _hits(self, every: int) -> bool:
@@ -445,13 +398,3 @@ def _rfc3339(at_us: int) -> str:
     except OverflowError:  # a peer's nonsense must not cost the record
         return ""
     return at.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def _is_local(listen: str) -> bool:
-    if listen.startswith("unix"):
-        return True
-    host = listen.rpartition(":")[0].strip("[]").lower()
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,8 +11,6 @@ between two utterances, so that the caller loses and repeats nothing when it goe
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,9 +19,10 @@ from typing import Any, Final
 
 import grpc
 import msgspec
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # no types
+from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]  # no types
 
 from steno._proto import steno_speech_v1_pb2, transcription_pb2
+from steno.adapters.grpc_serving import bind, check_listening, is_authorised, make_server
 from steno.adapters.speech.local import LocalRecogniser
 from steno.adapters.speech.server_contracts import (
     MAX_CHUNK_S,
@@ -34,7 +33,7 @@ from steno.adapters.speech.server_contracts import (
 )
 from steno.core.audio import SAMPLE_BYTES, Encoding
 from steno.core.secret import Secret
-from steno.errors import ConfigError, UnsupportedAudio
+from steno.errors import UnsupportedAudio
 from steno.ports import Telemetry
 from steno.ports.speech import (
     AudioChunk,
@@ -90,16 +89,7 @@ class SpeechServerSettings:
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ConfigError("TLS needs both a certificate and its key", setting="cert, key")
-        if self.client_ca_file is not None and self.cert_file is None:
-            raise ConfigError("client certificates need TLS", setting="client_ca")
-        if self.cert_file is None and not self.plaintext and not _is_local(self.listen):
-            raise ConfigError(
-                "listening beyond this machine without TLS is refused",
-                setting="listen",
-                fix="Give --tls-cert and --tls-key, or say --plaintext.",
-            )
+        check_listening(self)
 
 
 class SpeechTotals(msgspec.Struct, frozen=True):
@@ -125,7 +115,6 @@ class SpeechServer:
         self._settings = settings
         self._recogniser = recogniser
         self._telemetry = telemetry
-        self._token = f"Bearer {settings.token.reveal()}" if settings.token else ""
         self._health = health.aio.HealthServicer()
         self._running: set[_Stream] = set()
         self._is_stopping = False
@@ -156,7 +145,7 @@ class SpeechServer:
         """
         server = self._server()
         try:
-            address = self._bind(server)
+            address = bind(server, self._settings, refusal="the speech service cannot listen there")
             for service in ("", DOCUMENT_SERVICE, STENO_SERVICE):
                 await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
             await server.start()
@@ -186,20 +175,6 @@ class SpeechServer:
             await asyncio.sleep(POLL_S)
 
     def _server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                # More than are served: those beyond get an answer, and do not wait in silence.
-                ("grpc.max_concurrent_streams", 2 * self._settings.max_streams + 100),
-                # Two services on one port would share its connections unnoticed.
-                ("grpc.so_reuseport", 0),
-                # Callers look after half-open connections with pings; let them.
-                ("grpc.http2.min_ping_interval_without_data_ms", 5000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-            ],
-        )
         document = grpc.stream_stream_rpc_method_handler(
             self._document,
             request_deserializer=transcription_pb2.AudioChunk.FromString,
@@ -210,38 +185,16 @@ class SpeechServer:
             request_deserializer=steno_speech_v1_pb2.SpeechRequest.FromString,
             response_serializer=steno_speech_v1_pb2.SpeechResponse.SerializeToString,
         )
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(DOCUMENT_SERVICE, {"StreamAudio": document}),
-                grpc.method_handlers_generic_handler(STENO_SERVICE, {"Recognise": steno}),
-            )
+        return make_server(
+            {
+                DOCUMENT_SERVICE: {"StreamAudio": document},
+                STENO_SERVICE: {"Recognise": steno},
+            },
+            self._health,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            # More than are served: those beyond get an answer, and do not wait in silence.
+            max_streams=2 * self._settings.max_streams + 100,
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        return server
-
-    def _bind(self, server: grpc.aio.Server) -> str:
-        settings = self._settings
-        try:
-            if settings.cert_file is None or settings.key_file is None:
-                port = server.add_insecure_port(settings.listen)
-            else:
-                ca_file = settings.client_ca_file
-                credentials = grpc.ssl_server_credentials(
-                    [(settings.key_file.read_bytes(), settings.cert_file.read_bytes())],
-                    root_certificates=None if ca_file is None else ca_file.read_bytes(),
-                    require_client_auth=ca_file is not None,
-                )
-                port = server.add_secure_port(settings.listen, credentials)
-        except (RuntimeError, OSError, ValueError) as exc:
-            raise ConfigError(
-                "the speech service cannot listen there",
-                setting="listen",
-                fix="Is the port taken, or a certificate file unreadable?",
-                error_class=type(exc).__name__,
-            ) from exc
-        if settings.listen.startswith("unix"):
-            return settings.listen
-        return f"{settings.listen.rpartition(':')[0]}:{port}"
 
     # --- streams -----------------------------------------------------------------------------
 
@@ -287,8 +240,8 @@ class SpeechServer:
     def _admit(self, context: Context) -> None:
         if self._is_stopping:
             raise Refused(grpc.StatusCode.UNAVAILABLE, "stopping")
-        given = str(dict(context.invocation_metadata() or ()).get("authorization", ""))
-        if self._token and not hmac.compare_digest(given.encode(), self._token.encode()):
+        metadata = dict(context.invocation_metadata() or ())
+        if not is_authorised(metadata, self._settings.token):
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "token")
 
     def _make_room(self) -> None:
@@ -426,13 +379,3 @@ class _Stream:
         rest = self._contract.rest()
         if rest is not None:
             await self._context.write(rest)
-
-
-def _is_local(listen: str) -> bool:
-    if listen.startswith("unix"):
-        return True
-    host = listen.rpartition(":")[0].strip("[]").lower()
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
