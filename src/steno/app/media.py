@@ -64,7 +64,9 @@ async def open_media(shared: Shared, stack: AsyncExitStack) -> Capability:
         start_recording=_recorder(shared, stack),
         on_listening=shared.on_listening,
     )
-    service = MediaService(_settings(config, host_group), tools)
+    service = MediaService(
+        media_settings(config, host_group, had_earlier=not shared.store.report.created), tools
+    )
     shared.store.on_committed(service.on_committed)
     return Capability(
         "media",
@@ -75,7 +77,12 @@ async def open_media(shared: Shared, stack: AsyncExitStack) -> Capability:
     )
 
 
-def _settings(config: Config, host_group: str) -> MediaSettings:
+def media_settings(config: Config, host_group: str, *, had_earlier: bool) -> MediaSettings:
+    """Return the service's settings.
+
+    Args:
+        had_earlier: A process before this one may have taken calls.
+    """
     media = config.media
     return MediaSettings(
         host_group=host_group,
@@ -95,8 +102,9 @@ def _settings(config: Config, host_group: str) -> MediaSettings:
             skew_s=media.signature_skew_s,
             authority=media.public_authority,
             path=media.audiohook_public_path,
-            # A replay must not pass because a restart has emptied the memory of nonces.
-            created_from=int(time.time()) - int(media.signature_skew_s) - 1,
+            # A replay must not pass because a restart has emptied the memory of nonces. What the
+            # process before this one took, it took earlier than now: no skew is allowed for.
+            created_from=int(utc_us() / 1e6) if had_earlier else 0,
         ),
         organisations=frozenset(one.lower() for one in media.organisations),
         language=LanguageSettings(
