@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from steno.adapters.speech.engines.port import (
     Heard,
     UtteranceDecoder,
 )
+from steno.adapters.speech.voice import make_voice_activity
 from steno.core.activity import ActivityEvent, ActivitySegments, SpeechStarted
 from steno.core.audio import Samples
 from steno.ports.speech import VoiceActivity
@@ -321,6 +322,63 @@ class EndpointedStream:
         if gone > 0:
             self._audio = self._audio[gone:].copy()
             self._audio_from = keep_from
+
+
+# --- engines ---------------------------------------------------------------------------------
+
+
+class DecoderMaker(Protocol):
+    """An engine, as far as its streams need it."""
+
+    def make_decoder(self, rate_hz: int, language: str, /) -> UtteranceDecoder:
+        """Return a decoder for one stream; may block.
+
+        Args:
+            rate_hz: Of the samples that will be fed.
+            language: BCP-47 tag; empty: not known.
+
+        Raises:
+            EngineUnavailable: The engine failed.
+        """
+
+
+def check_rate(rate_hz: int) -> None:
+    """Return if streams of this rate can be opened; ``check`` of every engine here.
+
+    Raises:
+        UnsupportedAudio: Below 8 kHz or above 192 kHz.
+    """
+    make_voice_activity("webrtc", rate_hz)
+
+
+def open_endpointed(
+    engine: DecoderMaker,
+    rate_hz: int,
+    language: str,
+    *,
+    at_samples: int = 0,
+    first_utterance: int = 0,
+) -> EndpointedStream:
+    """Open a stream with a detector of its own; ``open`` of every engine here.
+
+    Args:
+        engine: The one it is the method of.
+        rate_hz, language, at_samples, first_utterance: See ``EndpointedStream``.
+
+    Raises:
+        UnsupportedAudio: Below 8 kHz or above 192 kHz.
+    """
+    return EndpointedStream(
+        make_voice_activity("webrtc", rate_hz),
+        rate_hz,
+        language,
+        lambda tag: engine.make_decoder(rate_hz, tag),
+        at_samples=at_samples,
+        first_utterance=first_utterance,
+    )
+
+
+# --- pitch -----------------------------------------------------------------------------------
 
 
 def voiced_frames(samples: npt.NDArray[np.float32], frame_samples: int, rate_hz: int) -> int:

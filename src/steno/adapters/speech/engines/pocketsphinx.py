@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from steno.adapters.resampling import StreamResampler
-from steno.adapters.speech.engines.endpointing import EndpointedStream
-from steno.adapters.speech.engines.port import NOTHING, EngineWord, Heard
-from steno.adapters.speech.voice import make_voice_activity
+from steno.adapters.speech.engines.endpointing import check_rate, open_endpointed
+from steno.adapters.speech.engines.port import NOTHING, EngineWord, Heard, UtteranceDecoder
 from steno.core.audio import Samples
 from steno.errors import ConfigError, EngineUnavailable
 
@@ -105,30 +104,16 @@ class PocketSphinxEngine:
             self._files.close()
             raise
 
-    def check(self, rate_hz: int) -> None:
-        """Return if streams of this rate can be opened.
+    check = staticmethod(check_rate)
+    open = open_endpointed
+
+    def make_decoder(self, rate_hz: int, _: str) -> UtteranceDecoder:
+        """Return the decoder of one stream; it knows English only, whatever is told.
 
         Raises:
-            UnsupportedAudio: Below 8 kHz or above 192 kHz.
+            EngineUnavailable: It cannot be made any more, though it could at the start.
         """
-        make_voice_activity("webrtc", rate_hz)
-
-    def open(
-        self, rate_hz: int, language: str, *, at_samples: int = 0, first_utterance: int = 0
-    ) -> EndpointedStream:
-        """Open a stream. It knows English only, whatever the language is said to be.
-
-        Raises:
-            UnsupportedAudio: Below 8 kHz or above 192 kHz.
-        """
-        return EndpointedStream(
-            make_voice_activity("webrtc", rate_hz),
-            rate_hz,
-            language,
-            lambda _: _Utterances(self, rate_hz, self._files.rate_for(rate_hz)),
-            at_samples=at_samples,
-            first_utterance=first_utterance,
-        )
+        return _Utterances(self, rate_hz, self._files.rate_for(rate_hz))
 
     def close(self) -> None:
         """Let go of the decoders and of the dictionary made for the grammar."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from steno.adapters.speech.engines.endpointing import EndpointedStream
-from steno.adapters.speech.engines.port import NOTHING, EngineWord, Heard
-from steno.adapters.speech.voice import make_voice_activity
+from steno.adapters.speech.engines.endpointing import check_rate, open_endpointed
+from steno.adapters.speech.engines.port import NOTHING, EngineWord, Heard, UtteranceDecoder
 from steno.core.audio import Samples
 from steno.errors import ConfigError, EngineUnavailable
 
@@ -72,30 +71,12 @@ class SherpaEngine:
                 "sherpa-onnx cannot read the model", fix=_FIX, error_class=type(exc).__name__
             ) from None
 
-    def check(self, rate_hz: int) -> None:
-        """Return if streams of this rate can be opened.
+    check = staticmethod(check_rate)
+    open = open_endpointed
 
-        Raises:
-            UnsupportedAudio: Below 8 kHz or above 192 kHz.
-        """
-        make_voice_activity("webrtc", rate_hz)
-
-    def open(
-        self, rate_hz: int, language: str, *, at_samples: int = 0, first_utterance: int = 0
-    ) -> EndpointedStream:
-        """Open a stream. The model's language is what it is, whatever is told.
-
-        Raises:
-            UnsupportedAudio: Below 8 kHz or above 192 kHz.
-        """
-        return EndpointedStream(
-            make_voice_activity("webrtc", rate_hz),
-            rate_hz,
-            language,
-            lambda _: _Utterances(self.recogniser, rate_hz),
-            at_samples=at_samples,
-            first_utterance=first_utterance,
-        )
+    def make_decoder(self, rate_hz: int, _: str) -> UtteranceDecoder:
+        """Return the decoder of one stream; the model's language is what it is."""
+        return _Utterances(self.recogniser, rate_hz)
 
     def close(self) -> None:
         """Let go of the model, with the last stream that uses it."""

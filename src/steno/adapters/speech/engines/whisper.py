@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from steno.adapters.speech.engines.endpointing import EndpointedStream
-from steno.adapters.speech.engines.port import NOTHING, EngineWord, Heard
-from steno.adapters.speech.voice import make_voice_activity
+from steno.adapters.speech.engines.endpointing import check_rate, open_endpointed
+from steno.adapters.speech.engines.port import NOTHING, EngineWord, Heard, UtteranceDecoder
 from steno.core.audio import Samples
 from steno.errors import ConfigError, EngineUnavailable
 
@@ -73,30 +72,12 @@ class WhisperEngine:
             tuple(self._model.supported_languages) if self._model.model.is_multilingual else ("en",)
         )
 
-    def check(self, rate_hz: int) -> None:
-        """Return if streams of this rate can be opened.
+    check = staticmethod(check_rate)
+    open = open_endpointed
 
-        Raises:
-            UnsupportedAudio: Below 8 kHz or above 192 kHz.
-        """
-        make_voice_activity("webrtc", rate_hz)
-
-    def open(
-        self, rate_hz: int, language: str, *, at_samples: int = 0, first_utterance: int = 0
-    ) -> EndpointedStream:
-        """Open a stream.
-
-        Raises:
-            UnsupportedAudio: Below 8 kHz or above 192 kHz.
-        """
-        return EndpointedStream(
-            make_voice_activity("webrtc", rate_hz),
-            rate_hz,
-            language,
-            lambda tag: _Utterances(self, rate_hz, tag),
-            at_samples=at_samples,
-            first_utterance=first_utterance,
-        )
+    def make_decoder(self, rate_hz: int, language: str) -> UtteranceDecoder:
+        """Return the decoder of one stream, told its language as far as the model knows it."""
+        return _Utterances(self, rate_hz, language)
 
     def close(self) -> None:
         """Let go of the model, with the last stream that uses it."""
