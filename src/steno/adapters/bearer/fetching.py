@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from steno.core.hosts import is_loopback
 from steno.errors import ConfigError, ConnectFailed, RemoteProtocolError, TimedOut, TransportError
 from steno.wire.http import MAX_ANSWER_BYTES, HttpAnswer, HttpRequest
 
@@ -94,7 +94,7 @@ def checked_url(url: str, *, setting: str) -> str:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host, parts = "", urlsplit("")
-    safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     if not host or not safe or "@" in parts.netloc:
         raise ConfigError(
             "the address is not https",
@@ -102,12 +102,3 @@ def checked_url(url: str, *, setting: str) -> str:
             fix="Give an https address without credentials; plain http on this machine only.",
         )
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    if host.rstrip(".").lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
