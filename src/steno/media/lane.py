@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from steno.core.audio import SAMPLE_BYTES, Encoding, decode, is_quiet
+from steno.core.audio import SAMPLE_BYTES, Encoding, decode
 from steno.core.transcript import Fragment, RawText, Role
 from steno.media.language import LanguageChanged, LanguageChoice, LanguageEvent, SpeechWindow
 from steno.ports import FeedEvent, LanguageHeard, Missing
@@ -33,9 +33,6 @@ from steno.ports.speech import (
 MAX_UTTERANCES = 64
 """Finals whose word times are kept until their sentences are stored."""
 
-
-STANDS_FOR = 4
-"""So many seconds of sound are judged by one of them, when nobody waits for what is heard."""
 
 MAX_ANCHORS = 32
 AHEAD_S = 2.0
@@ -108,7 +105,7 @@ class LaneSpec(msgspec.Struct, frozen=True):
 
 
 class LaneTotals(msgspec.Struct):
-    """What went through a lane; samples. ``speech`` is an estimate, see ``STANDS_FOR``."""
+    """What went through a lane; samples."""
 
     audio: int = 0
     speech: int = 0
@@ -131,8 +128,6 @@ class Lane:
         "_prefix",
         "_rate",
         "_record",
-        "_spoken_share",
-        "_stands_for",
         "_stream",
         "_tools",
         "_unheard",
@@ -173,8 +168,6 @@ class Lane:
         self._voice = tools.make_voice(spec.rate_hz)
         self._unheard: list[bytes] = []
         self._unheard_samples = 0
-        self._stands_for = 0  # so many seconds more are taken to be like the last judged one
-        self._spoken_share = 0.0  # of that one
         self._window: SpeechWindow | None = None
         if self._voice is not None and tools.listens:
             self._window = SpeechWindow(spec.rate_hz, self._voice.frame_samples)
@@ -302,27 +295,15 @@ class Lane:
         assert self._voice is not None
         unheard, self._unheard, self._unheard_samples = self._unheard, [], 0
         samples = decode(b"".join(unheard), self.spec.encoding)
-        window = None if self._choice.is_settled else self._window
-        count = len(samples)
-        if window is None:
-            if not count or is_quiet(samples):
-                return
-            if self._stands_for:
-                # The closing line tells how long was spoken, and that is all.
-                self._stands_for -= 1
-                self.totals.speech += int(count * self._spoken_share)
-                return
         flags = self._voice.feed(samples)
         speech = flags.count(1) * self._voice.frame_samples
         self.totals.speech += speech
-        if window is None:
-            if speech:
-                self._stands_for, self._spoken_share = STANDS_FOR - 1, min(1.0, speech / count)
+        if self._window is None or self._choice.is_settled:
             return
-        heard_ms = window.add(samples, flags)
+        heard_ms = self._window.add(samples, flags)
         wanted_ms = self._choice.add_speech(heard_ms) if heard_ms else 0
         if wanted_ms:
-            self._tools.identify(self, window.newest(wanted_ms))
+            self._tools.identify(self, self._window.newest(wanted_ms))
 
     def _changed(self, event: LanguageEvent | None) -> None:
         if event is None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from adapters.speech import onnx_graphs
 from steno.adapters.speech.voice import (
+    QUIET_PEAK,
     SileroModel,
     SileroVoiceActivity,
     VoiceKind,
@@ -22,7 +23,6 @@ from steno.adapters.speech.voice import (
     make_voice_activity,
     resampled,
 )
-from steno.core.audio import QUIET_PEAK
 from steno.errors import EngineUnavailable, UnsupportedAudio
 from steno.ports.speech import Samples, VoiceActivity
 
