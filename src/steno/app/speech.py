@@ -20,13 +20,13 @@ class Listening:
 
     Attributes:
         recogniser: None: nothing is recognised (``--engine none``).
-        flush: Sends what streams have pending; True: it waits for the service to take more.
+        flush: Sends what streams have pending.
         replay_share: Of the memory for unanswered audio in use, 0..1.
         trouble: Why nothing can be recognised now; empty when it can, as far as is known.
     """
 
     recogniser: Recogniser | None = None
-    flush: Callable[[], bool] | None = None
+    flush: Callable[[], None] | None = None
     replay_share: Callable[[], float] | None = None
     trouble: Callable[[], str] = str
 

@@ -122,7 +122,7 @@ class Tools(msgspec.Struct, frozen=True):
     committed: Callable[[], Coroutine[Any, Any, None]]
     desk: IdentifierDesk
     recogniser: Recogniser | None = None
-    flush: Callable[[], bool] | None = None
+    flush: Callable[[], None] | None = None
     replay_share: Callable[[], float] | None = None
     keyring: Keyring | None = None
     tokens: TokenVerifier | None = None

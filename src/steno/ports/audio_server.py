@@ -116,13 +116,10 @@ class PongHandler(AudioSocketHandler, Protocol):
 class AudioTicks(Protocol):
     """The reading rhythm, for who wants to work in step with it."""
 
-    def every_tick(self, hook: Callable[[], bool | None]) -> None:
+    def every_tick(self, hook: Callable[[], None]) -> None:
         """Have ``hook`` called after the reads of every tick: what many sockets brought can be
         passed on together. It is called within a tick after anything was handed to a handler,
         and not at all while nothing arrives. For as long as the server lives.
-
-        Where much arrives the loop stands still between two ticks, unless a hook returns True:
-        it waits for somebody's answer.
         """
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conformance.audio_rig import Taker, close_frame, frame, raw, serving
 from steno.adapters.audio_server.connection import Connection
-from steno.adapters.audio_server.ticks import MANY, MAX_PERIOD_TICKS, Ticks
+from steno.adapters.audio_server.ticks import MAX_PERIOD_TICKS, Ticks
 
 
 class Clock:
@@ -19,7 +19,6 @@ class Clock:
     def __init__(self) -> None:
         self.now = 100.0
         self.timers: list[tuple[float, object]] = []
-        self.ready: list[tuple[object, tuple[object, ...]]] = []
 
     def time(self) -> float:
         return self.now
@@ -27,17 +26,6 @@ class Clock:
     def call_at(self, when: float, callback: object) -> Clock:
         self.timers.append((when, callback))
         return self
-
-    def call_soon(self, callback: object, *args: object) -> None:
-        self.ready.append((callback, args))
-
-    def run_ready(self) -> None:
-        while self.ready:
-            callback, args = self.ready.pop(0)
-            callback(*args)  # type: ignore[operator]
-
-    def doze(self, seconds: float) -> None:
-        self.now += seconds
 
     def cancel(self) -> None:
         self.timers.clear()
@@ -47,8 +35,7 @@ class Clock:
             when, callback = self.timers.pop(0)
             self.now = max(self.now, when)
             callback()  # type: ignore[operator]
-            self.run_ready()
-        self.now = max(self.now, end)
+        self.now = end
 
 
 class Sleeper:
@@ -128,40 +115,6 @@ def test_nothing_runs_while_nothing_rests() -> None:
     clock.run_until(206.0)
     assert 205.02 <= once.woken <= 205.22
     assert clock.timers == []
-
-
-def busy(clock: Clock, *, messages: int = MANY, flooded: bool = False, waits: bool = False) -> int:
-    """Let messages come within each of ten ticks; return how often the loop stood still."""
-    dozed: list[float] = []
-
-    def doze(seconds: float) -> None:
-        assert 0 < seconds <= 0.02
-        dozed.append(seconds)
-        clock.doze(seconds)
-
-    ticks = Ticks(clock, 0.02, lambda error: None, doze=doze)  # type: ignore[arg-type]
-    ticks.every_tick(lambda: waits)
-    for _ in range(10):
-        ticks.handed_on += messages
-        ticks.is_flooded = flooded
-        if not ticks.armed:
-            ticks.delivered()
-        clock.run_until(clock.now + 0.02)
-    clock.run_until(clock.now + 1.0)
-    assert clock.timers == [], "it goes on with nothing to do"
-    return len(dozed)
-
-
-def test_a_busy_loop_stands_still_between_two_ticks() -> None:
-    """And never beyond the next one; few messages are taken as they come."""
-    assert busy(Clock()) >= 9
-    assert busy(Clock(), messages=MANY // 3) == 0
-
-
-def test_a_loop_that_something_waits_for_never_stands_still() -> None:
-    """More than a read takes, or a hook whose answers come from elsewhere."""
-    assert busy(Clock(), flooded=True) == 0
-    assert busy(Clock(), waits=True) == 0
 
 
 # --- with sockets ----------------------------------------------------------------------------
@@ -285,7 +238,7 @@ async def test_a_hooks_exception_does_not_stop_the_others() -> None:
     """It is logged by its class; the next hook and the next tick come."""
     called: list[int] = []
     async with serving() as rig:
-        rig.server.every_tick(lambda: 1 // 0)  # type: ignore[return-value]
+        rig.server.every_tick(lambda: 1 // 0)  # type: ignore[arg-type]
         rig.server.every_tick(lambda: called.append(1))
         async with raw(rig) as client:
             for count in (1, 2):

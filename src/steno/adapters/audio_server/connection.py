@@ -209,10 +209,8 @@ class Connection(WSListener):
 
     def _deliver(self) -> None:
         texts, self._texts = self._texts, []
-        ticks = self._ticks
-        ticks.handed_on += 1
-        if not ticks.armed:
-            ticks.delivered()
+        if not self._ticks.armed:
+            self._ticks.delivered()
         try:
             self._handler.on_texts(texts)
         except Exception as exc:  # noqa: BLE001 - a handler's failure ends its connection alone
@@ -239,10 +237,8 @@ class Connection(WSListener):
             self._deliver()
         if self._state:
             return
-        ticks = self._ticks
-        ticks.handed_on += 1
-        if not ticks.armed:
-            ticks.delivered()
+        if not self._ticks.armed:
+            self._ticks.delivered()
         try:
             self._handler.on_binary(message)
         except Exception as exc:  # noqa: BLE001 - a handler's failure ends its connection alone
@@ -288,7 +284,6 @@ class Connection(WSListener):
         if self._state or self._resting:
             return
         if until is None and self._read_bytes >= _BIG_READ_BYTES and self._more_waits():
-            self._ticks.is_flooded = True
             return
         self._resting = True
         self._until = until

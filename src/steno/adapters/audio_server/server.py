@@ -77,7 +77,7 @@ class AudioServer:
         if settings.tls_cert is not None and settings.tls_key is not None:
             self._tls = Certificates(settings.tls_cert, settings.tls_key)
         self._ticks: Ticks | None = None
-        self._hooks: list[Callable[[], bool | None]] = []
+        self._hooks: list[Callable[[], None]] = []
         self._make: type[Connection] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -176,7 +176,7 @@ class AudioServer:
         """Open connections."""
         return len(self._connections)
 
-    def every_tick(self, hook: Callable[[], bool | None]) -> None:
+    def every_tick(self, hook: Callable[[], None]) -> None:
         """See ``AudioTicks.every_tick``; may be called before the server is entered."""
         self._hooks.append(hook)
         if self._ticks is not None:

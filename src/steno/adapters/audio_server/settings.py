@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from steno.core.addresses import split_address
-from steno.core.hosts import is_loopback
 from steno.errors import ConfigError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -71,7 +70,7 @@ def checked_address(settings: ServerSettings) -> tuple[str, int]:
             fix="Give both, or neither.",
         )
     encrypted = settings.tls_cert is not None or bool(settings.behind_proxy)
-    if not encrypted and not is_loopback(host):
+    if not encrypted and not _is_loopback(host):
         raise ConfigError(
             "call audio would be taken unencrypted beyond this machine",
             setting="media.listen",
@@ -95,3 +94,12 @@ def networks(entries: tuple[str, ...], *, setting: str) -> tuple[Network, ...]:
             setting=setting,
             fix="Write 10.0.0.0/8 or 192.0.2.7.",
         ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -8,26 +8,17 @@ the work evenly; and all sockets of one tick are read in one round of the loop.
 A tick has three parts: sockets are resumed; the loop polls once and reads them; then the hooks
 run. Waiting for the poll takes two steps of ``call_soon``: the first runs in the round of the
 timer, before that round's poll, and what it schedules runs after the poll, behind the reads.
-
-Sockets that do not rest, since somebody waits for their answers, would wake us for each message.
-When many came within a tick, the whole loop dozes until the next one: what arrives meanwhile is
-read in one round. It wakes up with cold caches otherwise, which costs as much as the work. It
-does not doze while a socket has more than one read takes, or a hook says that it waits for
-somebody.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 _SLOTS: Final = 128
 _MASK: Final = _SLOTS - 1
 MAX_PERIOD_TICKS: Final = _SLOTS - 1
-MANY: Final = 6
-"""Messages or batches of them within a tick, from which on waking up for each is too often."""
 
 
 class Resting(Protocol):
@@ -47,11 +38,6 @@ class Ticks:
         loop: The event loop.
         tick_s: Step of the rhythm.
         on_error: Told when a hook raises; the others go on.
-        doze: Stops the loop's thread for so many seconds.
-
-    Attributes:
-        handed_on: What the sockets have given their handlers since the last tick; theirs to count.
-        is_flooded: A socket has more than one read could take; theirs to set.
     """
 
     def __init__(
@@ -59,22 +45,17 @@ class Ticks:
         loop: asyncio.AbstractEventLoop,
         tick_s: float,
         on_error: Callable[[Exception], None],
-        *,
-        doze: Callable[[float], None] = time.sleep,
     ) -> None:
         self._loop = loop
         self._tick_s = tick_s
         self._per_s = 1.0 / tick_s
         self._on_error = on_error
-        self._doze = doze
-        self.handed_on = 0
-        self.is_flooded = False
         self._origin = loop.time()
         self._last = 0
         self._opened = 0
         self._resting = 0
         self._slots: list[list[Resting]] = [[] for _ in range(_SLOTS)]
-        self._hooks: list[Callable[[], bool | None]] = []
+        self._hooks: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0
         self.armed = False
@@ -84,7 +65,7 @@ class Ticks:
         self._opened += 1
         return self._opened
 
-    def every_tick(self, hook: Callable[[], bool | None]) -> None:
+    def every_tick(self, hook: Callable[[], None]) -> None:
         """See ``AudioTicks.every_tick``."""
         self._hooks.append(hook)
 
@@ -113,7 +94,6 @@ class Ticks:
             self._timer.cancel()
         self._timer = None
         self.armed = True  # nothing is armed any more
-        self._next = 0
         self._hooks.clear()
         for slot in self._slots:
             slot.clear()
@@ -147,26 +127,12 @@ class Ticks:
         self.armed = False
         if self._resting:
             self._set()
-        if self._hooks or self.handed_on:
+        if self._hooks:
             self._loop.call_soon(self._loop.call_soon, self._after_reads)
 
     def _after_reads(self) -> None:
-        may_doze = self.handed_on >= MANY and not self.is_flooded
-        self.handed_on = 0
-        self.is_flooded = False
         for hook in self._hooks:
             try:
-                if hook():
-                    may_doze = False
+                hook()
             except Exception as exc:  # noqa: BLE001 - one hook's failure is not the others'
                 self._on_error(exc)
-        if may_doze:
-            if not self.armed:
-                self._arm()
-            # Behind the loop's next round, in which what the hooks have written leaves.
-            self._loop.call_soon(self._rest_ourselves)
-
-    def _rest_ourselves(self) -> None:
-        left_s = self._origin + self._next * self._tick_s - self._loop.time()
-        if self.armed and left_s > 0:
-            self._doze(min(left_s, self._tick_s))

@@ -157,11 +157,8 @@ class GrpcRecogniser:
         self._try_open(stream, self.clock())
         return stream
 
-    def flush(self) -> bool:
-        """Write what all streams have pending, now; happens by itself ``flush_s`` after it came.
-
-        Returns whether some of it could not be written: the service's answers are waited for.
-        """
+    def flush(self) -> None:
+        """Write what all streams have pending, now; happens by itself ``flush_s`` after it came."""
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
@@ -172,7 +169,6 @@ class GrpcRecogniser:
             stream.is_dirty = False
             stream.pump(now)
         self._service.flush()
-        return bool(self._blocked)
 
     async def close(self, timeout_s: float) -> None:
         """Finish every stream, wait until they are over, then let go of the connections."""
