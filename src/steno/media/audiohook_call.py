@@ -188,6 +188,7 @@ class AudioHookCall:
             self._timer.cancel()
             self._timer = None
         early = self._session.state in (State.OPENING, State.OPEN)
+        self._pass_on()
         self._session.receive_end(now)
         self._happened(now)
         if early and self._lanes:
@@ -221,6 +222,7 @@ class AudioHookCall:
             case ProtocolBroken():
                 # The client's ``close`` follows, or the end of the socket.
                 self._host.telemetry.counter("steno_media_audiohook_faults_total")(1)
+                self._host.telemetry.info("media.session_broken", cause=event.cause)
                 self._pass_on()
             case Ended():
                 if event.give_up and self._socket is not None:

@@ -95,6 +95,7 @@ EVENTS: Final[dict[str, str]] = {
     "media.probed": "Genesys has probed the AudioHook server; nothing is recorded.",
     "media.recording_behind": "The disk is too slow: audio is missing in recordings.",
     "media.recording_stopped": "Recordings ended before their calls; the calls go on.",
+    "media.session_broken": "An AudioHook client broke a rule; its session is ended.",
     "media.signature_refused": "AudioHook upgrades are refused; the cause, now and then.",
     "media.token_check_failed": "The check call gave no verdict about a token: answered 503.",
     "media.token_keys_missing": "The issuer's keys could not be had; those at hand stay good.",

@@ -247,3 +247,31 @@ async def test_a_hooks_exception_does_not_stop_the_others() -> None:
                     while len(called) < count:
                         await asyncio.sleep(0.005)
         assert {"error": "ZeroDivisionError"} in rig.telemetry.named("media.handler_failed")
+
+
+async def test_a_socket_that_raises_stops_nobody_elses_rhythm() -> None:
+    """The others of its tick are read, and those of later ones."""
+    errors: list[Exception] = []
+    ticks = Ticks(asyncio.get_running_loop(), 0.005, errors.append)
+
+    class Waking:
+        place = 0
+
+        def __init__(self, error: Exception | None = None) -> None:
+            self.error = error
+            self.woken = asyncio.Event()
+
+        def wake(self) -> None:
+            if self.error is not None:
+                raise self.error
+            self.woken.set()
+
+    bad, good, later = Waking(RuntimeError()), Waking(), Waking()
+    ticks.rest(bad, 0.005)
+    ticks.rest(good, 0.005)
+    async with asyncio.timeout(2):
+        await good.woken.wait()
+        ticks.rest(later, 0.005)
+        await later.woken.wait()
+    assert errors == [bad.error]
+    ticks.stop()

@@ -341,7 +341,9 @@ class Connection(WSListener):
         """See ``AudioSocket.close``."""
         if not self._state:
             self._asked = True
+            waiting, self._texts = self._texts, []
             self._send_close(code, reason)
+            self._deliver_late(waiting)
 
     def abort(self) -> None:
         """See ``AudioSocket.abort``."""
@@ -362,13 +364,27 @@ class Connection(WSListener):
         self.wake()  # the answer has to be read
 
     def _after_close(self, frame: WSFrame) -> None:
-        """Wait for the peer's part of the closing handshake; messages are of no use any more."""
+        """Wait for the peer's part of the closing handshake.
+
+        Where the handler closes, what the peer sent before it has heard of it still counts.
+        """
+        if self._asked and self._state == CLOSING and frame.msg_type is _TEXT and frame.fin:
+            self._deliver_late([frame.get_payload_as_bytes()])
+            return
         if self._state == CLOSING and frame.msg_type is _CLOSE:
             code = _close_code(frame.get_payload_as_bytes())
             if self._asked:
                 self._code = code
             self._state = OVER
             self._transport.close()
+
+    def _deliver_late(self, texts: list[bytes]) -> None:
+        if not texts:
+            return
+        try:
+            self._handler.on_texts(texts)
+        except Exception as exc:  # noqa: BLE001 - as ever
+            self._owner.handler_failed(exc)
 
     def _peer_closed(self, payload: bytes) -> None:
         if self._texts:

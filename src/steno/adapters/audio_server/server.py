@@ -85,7 +85,7 @@ class AudioServer:
         self._address = (self._host, self._port)
         self._accepting = True
         self._ended = False
-        self._upgrades: set[Upgrade] = set()
+        self._upgrades: dict[Upgrade, None] = {}  # in the order of their arrival
         self._connections: set[Connection] = set()
         self._places = 0
         self._per_peer: Counter[str] = Counter()
@@ -240,16 +240,26 @@ class AudioServer:
         return self._settings.paths
 
     def entered(self, upgrade: Upgrade) -> bool:
-        """Take note of a new TCP connection; False when too many are not yet accepted."""
-        if self._ended or len(self._upgrades) >= self._settings.max_upgrading:
-            self._count_refusal("too_many_upgrading")
+        """Take note of a new TCP connection; False when too many are not yet accepted.
+
+        Of those that have not said what they want, the oldest makes room: who connects and keeps
+        silent must not keep others out.
+        """
+        if self._ended:
             return False
-        self._upgrades.add(upgrade)
+        if len(self._upgrades) >= self._settings.max_upgrading:
+            self._count_refusal("too_many_upgrading")
+            silent = next((one for one in self._upgrades if one.is_silent), None)
+            if silent is None:
+                return False
+            del self._upgrades[silent]
+            silent.drop()
+        self._upgrades[upgrade] = None
         return True
 
     def left(self, upgrade: Upgrade) -> None:
         """Forget it."""
-        self._upgrades.discard(upgrade)
+        self._upgrades.pop(upgrade, None)
         self._tell_empty()
 
     def reserve(self, peer: str) -> Refuse | None:

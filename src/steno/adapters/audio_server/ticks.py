@@ -122,7 +122,10 @@ class Ticks:
                 slots[number & _MASK] = []
                 self._resting -= len(due)
                 for socket in due:
-                    socket.wake()
+                    try:
+                        socket.wake()
+                    except Exception as exc:  # noqa: BLE001 - the rhythm is everybody's
+                        self._on_error(exc)
         self._timer = None
         self.armed = False
         if self._resting:

@@ -145,6 +145,11 @@ class Upgrade(asyncio.BufferedProtocol):
         """Let go of everything (asyncio calls this)."""
         self._finish()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not said what it wants yet."""
+        return not self._answered and not self._since
+
     def drop(self) -> None:
         """Let go of the connection without a word."""
         self._answered = True
