@@ -197,6 +197,11 @@ class SpeechStreamMachine:
         return min(1.0, self._replay.waiting_bytes / self._buffer_bytes)
 
     @property
+    def is_fresh(self) -> bool:
+        """It waits for its first call, and has not been told of an outage."""
+        return self.state is _WAITING and self._told is None
+
+    @property
     def resume_from(self) -> int | None:
         """Lowest number that a new call may carry; None at the beginning."""
         replay = self._replay

@@ -21,7 +21,7 @@ from conformance.sink_rules import Recorder
 from steno._proto import steno_speech_v1_pb2 as v1
 from steno._proto import transcription_pb2 as document
 from steno.adapters.grpc_channel import GrpcSettings
-from steno.adapters.speech.grpc_client import GrpcRecogniser, SpeechServiceSettings
+from steno.adapters.speech.grpc_client import SPREAD_S, GrpcRecogniser, SpeechServiceSettings
 from steno.adapters.speech.grpc_codec import (
     MAX_INT32,
     DocumentCodec,
@@ -382,6 +382,22 @@ async def test_a_service_that_is_not_there_yet_is_waited_for() -> None:
     stream.abort()
     await client.close(1.0)
     await server.stop()
+
+
+async def test_those_that_wait_for_the_first_connection_open_as_soon_as_it_is_there() -> None:
+    """Many that come at once are not spread over a moment: nothing was ever wrong."""
+    service = Service()
+    async with serving(service) as server:
+        client = recogniser(server.target, limits=Limits(settle_s=0.02))
+        streams = [client.open(SPEC, Listener()) for _ in range(300)]
+        begun = client.clock()
+        await until(lambda: client.contract)
+        await until(lambda: all(one.machine.is_writable for one in streams))
+        opened_s = [one.machine._opened_at - begun for one in streams]
+        assert max(opened_s) - min(opened_s) < SPREAD_S / 10
+        for stream in streams:
+            stream.abort()
+        await client.close(1.0)
 
 
 @pytest.mark.parametrize(

@@ -362,8 +362,15 @@ class GrpcRecogniser:
         self._available()
 
     def _release(self) -> None:
-        """Let every stream that waits try again, spread over a moment."""
+        """Let every stream that waits try again, spread over a moment.
+
+        Those that came while the first connection was being made do not wait longer: but for
+        that, they would have opened their calls when they came.
+        """
         now = self.clock()
+        for stream in [one for one in self._streams if one.machine.is_fresh]:
+            stream.machine.hasten(now)
+            self._on_deadline(stream, now)
         waiting = [one for one in self._streams if one.machine.state is State.WAITING]
         if len(waiting) <= FEW:
             for stream in waiting:

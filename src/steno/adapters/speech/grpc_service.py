@@ -51,7 +51,7 @@ class SpeechServiceSettings:
     service: Literal["auto", "steno.v1", "transcription"] = "auto"
     limits: Limits = field(default_factory=Limits)
     budget_bytes: int = 512 * 1024 * 1024
-    flush_s: float = 0.01
+    flush_s: float = 0.02
 
 
 class SpeechService:
