@@ -108,12 +108,15 @@ async def test_tls_on_a_plain_port_is_dropped() -> None:
 
 async def test_what_is_not_accepted_yet_is_capped() -> None:
     """Silent connections cannot take all descriptors, and the oldest makes room for a caller."""
-    async with serving(max_upgrading=2) as rig:
-        async with raw(rig, upgraded=False) as one, raw(rig, upgraded=False) as two:
-            for client in (one, two):
-                client.send(b"GET")
-            async with raw(rig):
-                assert await one.ended()
+    async with (
+        serving(max_upgrading=2) as rig,
+        raw(rig, upgraded=False) as one,
+        raw(rig, upgraded=False) as two,
+    ):
+        for client in (one, two):
+            client.send(b"GET")
+        async with raw(rig):
+            assert await one.ended()
 
 
 async def test_a_decision_has_a_deadline() -> None:
