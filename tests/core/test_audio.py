@@ -94,13 +94,6 @@ def test_tables_equal_audioop() -> None:
     assert encode_ulaw(EVERY_SAMPLE) == audioop.lin2ulaw(EVERY_SAMPLE.tobytes(), 2)
 
 
-@given(st.binary(max_size=65), st.sampled_from([Encoding.PCMU, Encoding.PCMA]))
-def test_samples_do_not_depend_on_what_stands_beside_them(codes: bytes, law: Encoding) -> None:
-    """Odd lengths included: bytes are decoded in pairs where that is possible."""
-    one_by_one = [decode(bytes([code]), law).item() for code in codes]
-    assert decode(codes, law).tolist() == one_by_one
-
-
 def test_encoding_undoes_decoding() -> None:
     """A µ-law code decodes to a sample that encodes to it; 0x7F is the other spelling of zero."""
     back = encode_ulaw(decode(EVERY_CODE, Encoding.PCMU))

@@ -1,7 +1,7 @@
 """Call audio as values: encodings, channels, linear samples, durations.
 
 Everything here is a table or a view: no sample is looked at by Python code. A 1600-byte message
-of two µ-law channels is split in 1.7 µs and decoded in 2.2.
+of two µ-law channels is split in 1.8 µs and decoded in 2.6.
 
 Sources: ITU-T G.711 (both laws); RFC 3551, 4.5.11 and 4.5.14 (L16, PCMU, PCMA); RFC 4856.
 """
@@ -106,15 +106,8 @@ def _alaw_table() -> npt.NDArray[np.int16]:
     return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
 
 
-def _pairs(table: npt.NDArray[np.int16]) -> npt.NDArray[np.uint32]:
-    """Return two samples side by side for each two bytes side by side, whatever the byte order."""
-    codes = np.arange(65_536, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-    return np.ascontiguousarray(table[codes]).view(np.uint32).ravel()
-
-
 _TABLES = {Encoding.PCMU: _ulaw_table(), Encoding.PCMA: _alaw_table()}
-_PAIRS = {encoding: _pairs(table) for encoding, table in _TABLES.items()}
-for _table in (*_TABLES.values(), *_PAIRS.values()):
+for _table in _TABLES.values():
     _table.flags.writeable = False
 
 _BIAS = 33
@@ -134,16 +127,13 @@ def decode(payload: bytes, encoding: Encoding, *, byte_order: ByteOrder = "littl
     Raises:
         RemoteProtocolError: L16 with half a sample at its end.
     """
-    pairs = _PAIRS.get(encoding)
-    if pairs is None:
+    if encoding is Encoding.L16:
         if len(payload) & 1:
             raise RemoteProtocolError("audio ends within a sample", size_bytes=len(payload))
         return np.frombuffer(payload, _DTYPES[byte_order]).astype(np.int16, copy=False)
-    # Two bytes at once take half the time of one by one. Whatever they are, they are an index of
-    # the table: the mode has nothing to do, but "wrap" takes two thirds of the default's time.
-    if len(payload) & 1:
-        return _TABLES[encoding].take(np.frombuffer(payload, np.uint8), mode="wrap")
-    return pairs.take(np.frombuffer(payload, np.uint16), mode="wrap").view(np.int16)
+    # Every byte is an index of the table: the mode has nothing to do, but "wrap" costs 2.6 µs
+    # for 1600 bytes where the default, by indexing, costs 4.
+    return _TABLES[encoding].take(np.frombuffer(payload, np.uint8), mode="wrap")
 
 
 def encode_ulaw(samples: Samples) -> bytes:
@@ -176,8 +166,7 @@ def split_channels(payload: bytes, fmt: MediaFormat) -> tuple[bytes, ...]:
     Source: AudioHook protocol reference (interleaved channels).
     """
     count = len(fmt.channels)
-    sample_bytes = SAMPLE_BYTES[fmt.encoding]
-    if len(payload) % (count * sample_bytes):
+    if len(payload) % fmt.frame_bytes:
         raise RemoteProtocolError(
             "audio is not a whole number of frames",
             size_bytes=len(payload),
@@ -185,7 +174,7 @@ def split_channels(payload: bytes, fmt: MediaFormat) -> tuple[bytes, ...]:
         )
     if count == 1:
         return (payload,)
-    if sample_bytes == 1:
+    if fmt.encoding is not Encoding.L16:
         return tuple([payload[index::count] for index in range(count)])
     words = np.frombuffer(payload, np.uint16)
     return tuple([words[index::count].tobytes() for index in range(count)])
