@@ -58,7 +58,7 @@ def test_the_media_comparison_is_skipped_with_a_line_as_well() -> None:
 
 def test_audiohook_calls_are_measured_with_nothing_lost() -> None:
     """Every call is opened and closed, and all its audio reaches the speech service."""
-    options = ("--calls", "4", "--seconds", "1", "--bin", "/nonexistent")
+    options = ("--calls", "4", "--seconds", "1", "--cases", "sentences", "--bin", "/nonexistent")
     (line,) = printed("bench.audiohook_load", *options)
     row = json.loads(line)
     assert (row["opened"], row["closed"], row["refused"]) == (4, 4, {})
