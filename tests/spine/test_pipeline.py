@@ -23,7 +23,8 @@ from steno.ports import (
 )
 from steno.redaction.entities import Span
 from steno.redaction.redactor import Redactor
-from steno.spine.pipeline import GAPS, Pipeline, PipelineSettings
+from steno.spine.gaps import GAPS
+from steno.spine.pipeline import Pipeline, PipelineSettings
 
 S = 1_000_000
 REDACTOR = Redactor()

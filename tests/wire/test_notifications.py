@@ -117,6 +117,7 @@ def test_the_example_is_a_fragment() -> None:
             ended_us=(START_MS + 22_720) * 1000,
             role=Role.CUSTOMER,
             received_s=7.5,
+            zero_us=START_MS * 1000,
         )
     ]
 

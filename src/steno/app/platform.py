@@ -21,7 +21,7 @@ from steno.adapters.tokens import FallbackTokens, TokenManager, TokenTiming, sha
 from steno.config import Config, Family, OAuthShape, Source
 from steno.core.failover import FailoverPolicy
 from steno.core.hosts import PlatformHosts, real_hosts, tutorial_hosts
-from steno.live.stream_feed_service import (
+from steno.feeds.stream import (
     Endpoint,
     StreamSettings,
     Timing,
@@ -208,8 +208,8 @@ def _feeds(
     live = config.live
     if live.source is Source.NOTIFICATIONS:
         from steno.adapters.platform_http import NotificationsApi
-        from steno.live.notifications_connection import NotificationsSettings
-        from steno.live.notifications_feed_service import NotificationsFeed
+        from steno.feeds.notifications import NotificationsFeed
+        from steno.feeds.notifications_connection import NotificationsSettings
 
         return (
             NotificationsFeed(

@@ -42,13 +42,17 @@ def relay_settings(destination: AnyDestination) -> RelaySettings:
     )
 
 
+USUAL_KINDS = frozenset(Kind) - {Kind.SEGMENT_AUDIT}
+"""What a destination gets that names no kinds: what did not enter the result must be asked for."""
+
+
 def make_sink(destination: AnyDestination, telemetry: Telemetry) -> Sink:
     """Build the sink of a destination.
 
     Raises:
         ConfigError: An address, file or secret cannot work.
     """
-    kinds = frozenset(Kind(kind) for kind in destination.kinds) or frozenset(Kind)
+    kinds = frozenset(Kind(kind) for kind in destination.kinds) or USUAL_KINDS
     match destination:
         case GrpcDestination():
             return _grpc(destination, kinds, telemetry)

@@ -1,12 +1,13 @@
 """Typed settings: one frozen ``Config``, parsed once from file, environment and options."""
 
-from steno.config.checks import require_live, require_media
+from steno.config.checks import require_diarisation, require_live, require_media
 from steno.config.loading import find_file, load, read_secret
 from steno.config.settings import (
     AnyDestination,
     Config,
     Delivery,
     Destination,
+    Diarisation,
     Family,
     GrpcDestination,
     JsonlDestination,
@@ -19,6 +20,7 @@ from steno.config.settings import (
     Observability,
     Platform,
     Redaction,
+    SegmentSource,
     Source,
     Speech,
     Store,
@@ -31,6 +33,7 @@ __all__ = [
     "Config",
     "Delivery",
     "Destination",
+    "Diarisation",
     "Family",
     "GrpcDestination",
     "JsonlDestination",
@@ -43,6 +46,7 @@ __all__ = [
     "Observability",
     "Platform",
     "Redaction",
+    "SegmentSource",
     "Source",
     "Speech",
     "Store",
@@ -50,6 +54,7 @@ __all__ = [
     "find_file",
     "load",
     "read_secret",
+    "require_diarisation",
     "require_live",
     "require_media",
     "show",

@@ -14,6 +14,7 @@ from steno.config.settings import (
     GrpcDestination,
     JsonlDestination,
     ObjectsDestination,
+    SegmentSource,
     Source,
     WebhookDestination,
 )
@@ -29,6 +30,7 @@ def check(config: Config) -> list[ConfigError]:
     return [
         *_platform(config),
         *_live(config),
+        *_diarisation(config),
         *_media(config),
         *_speech(config),
         *_observability(config),
@@ -42,6 +44,25 @@ def require_live(config: Config) -> None:
     Raises:
         ConfigError: A credential is missing, or there is nothing to follow.
     """
+    live = config.live
+    follows = bool(live.conversations or live.queues or live.users)
+    notified = live.source is Source.NOTIFICATIONS
+    _require_source(config, "live", nothing=notified and not follows)
+
+
+def require_diarisation(config: Config) -> None:
+    """Make sure that ``steno diarise`` has what it needs to connect.
+
+    Raises:
+        ConfigError: A credential is missing, or there is nothing to follow.
+    """
+    wanted = config.diarisation
+    follows = bool(wanted.conversations or wanted.queues or wanted.users)
+    notified = wanted.source is SegmentSource.NOTIFICATIONS
+    _require_source(config, "diarisation", nothing=notified and not follows)
+
+
+def _require_source(config: Config, section: str, *, nothing: bool) -> None:
     problems: list[ConfigError] = []
     platform = config.platform
     if not platform.client_id and not platform.jwt_config:
@@ -60,14 +81,11 @@ def require_live(config: Config) -> None:
                 fix="Set STENO_PLATFORM_CLIENT_SECRET, or platform.client_secret_file.",
             )
         )
-    live = config.live
-    if live.source is Source.NOTIFICATIONS and not (
-        live.conversations or live.queues or live.users
-    ):
+    if nothing:
         problems.append(
             ConfigError(
                 "nothing to follow",
-                setting="live.queues",
+                setting=f"{section}.queues",
                 fix="Name conversations, queues or users.",
             )
         )
@@ -197,6 +215,24 @@ def _live(config: Config) -> Iterator[ConfigError]:
             "the real platform has no transcript stream",
             "Use notifications.",
         )
+
+
+def _diarisation(config: Config) -> Iterator[ConfigError]:
+    wanted = config.diarisation
+    real = config.platform.family is Family.GENESYS_CLOUD
+    if real and wanted.source is SegmentSource.EVENT_SOCKET:
+        yield _wrong(
+            config,
+            "diarisation.source",
+            "the real platform has no event socket",
+            "Use notifications.",
+        )
+    if wanted.backoff_max_s < wanted.backoff_first_s:
+        yield _wrong(
+            config, "diarisation.backoff_max_s", "less than backoff_first_s", "Give at least that."
+        )
+    if wanted.subscribe and not wanted.events:
+        yield _wrong(config, "diarisation.events", "no event type", "Name one, or set subscribe.")
 
 
 def _observability(config: Config) -> Iterator[ConfigError]:

@@ -28,6 +28,7 @@ from steno.config.settings import (
     Family,
     OAuthShape,
     Section,
+    SegmentSource,
     Source,
 )
 from steno.core.secret import Secret
@@ -343,21 +344,32 @@ def read_secret(path: Path, *, setting: str, origin: str = "") -> Secret:
 
 
 def _derived(config: Config) -> Config:
-    """Fill in what follows from other settings: family, source and OAuth shape."""
+    """Fill in what follows from other settings: family, sources and OAuth shape."""
     origins = dict(config.origins)
-    platform, live = config.platform, config.live
-    if live.source is Source.NOTIFICATIONS and "platform.family" not in origins:
-        platform = msgspec.structs.replace(platform, family=Family.GENESYS_CLOUD)
-        origins["platform.family"] = "follows live.source"
-    elif platform.family is Family.GENESYS_CLOUD and "live.source" not in origins:
+    platform, live, diarisation = config.platform, config.live, config.diarisation
+    if "platform.family" not in origins:
+        for setting, notified in (
+            ("live.source", live.source is Source.NOTIFICATIONS),
+            ("diarisation.source", diarisation.source is SegmentSource.NOTIFICATIONS),
+        ):
+            if notified:
+                platform = msgspec.structs.replace(platform, family=Family.GENESYS_CLOUD)
+                origins["platform.family"] = f"follows {setting}"
+                break
+    real = platform.family is Family.GENESYS_CLOUD
+    if real and "live.source" not in origins:
         live = msgspec.structs.replace(live, source=Source.NOTIFICATIONS)
         origins["live.source"] = "follows platform.family"
-    real = platform.family is Family.GENESYS_CLOUD
+    if real and "diarisation.source" not in origins:
+        diarisation = msgspec.structs.replace(diarisation, source=SegmentSource.NOTIFICATIONS)
+        origins["diarisation.source"] = "follows platform.family"
     if platform.oauth_shape is None:
         shape = OAuthShape.BASIC if real else OAuthShape.QUERY
         platform = msgspec.structs.replace(platform, oauth_shape=shape)
         origins["platform.oauth_shape"] = "follows platform.family"
-    return msgspec.structs.replace(config, platform=platform, live=live, origins=origins)
+    return msgspec.structs.replace(
+        config, platform=platform, live=live, diarisation=diarisation, origins=origins
+    )
 
 
 # --- destinations -----------------------------------------------------------------------------

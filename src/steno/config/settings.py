@@ -64,6 +64,13 @@ class Source(StrEnum):
     NOTIFICATIONS = "notifications"
 
 
+class SegmentSource(StrEnum):
+    """Where speaker segments come from."""
+
+    EVENT_SOCKET = "event-socket"
+    NOTIFICATIONS = "notifications"
+
+
 class Platform(Section, frozen=True):
     """The organisation to listen to, and who we are there."""
 
@@ -199,6 +206,135 @@ class Live(Section, frozen=True):
     max_message_bytes: Annotated[
         int, doc("A larger message closes the socket with 1009.", unit="bytes", ge=1024)
     ] = 1_048_576
+
+
+class Diarisation(Section, frozen=True):
+    """Collecting who said what, when. Sockets have the limits of `live`."""
+
+    source: Annotated[
+        SegmentSource,
+        doc(
+            "`event-socket` (the tutorial's `/api/v2/websocket`) or `notifications`. Follows the "
+            "family when not given: the real platform has notifications only."
+        ),
+    ] = SegmentSource.EVENT_SOCKET
+    conversations: Annotated[
+        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
+        doc("Conversations to collect; empty collects what the source offers."),
+    ] = ()
+    queues: Annotated[
+        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
+        doc("Notifications: collect every conversation of these queues."),
+    ] = ()
+    users: Annotated[
+        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
+        doc("Notifications: collect every conversation of these users."),
+    ] = ()
+    path: Annotated[
+        str, doc("Event socket: its path at the host.", pattern=r"^/[A-Za-z0-9._~/-]*$")
+    ] = "/api/v2/websocket"
+    subscribe: Annotated[
+        bool,
+        doc("Event socket: send a subscription after connecting; off where events come unasked."),
+    ] = True
+    events: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")], ...],
+        doc("Event socket: event types asked for and taken."),
+    ] = ("conversation.transcription.update",)
+    min_confidence: Annotated[
+        float,
+        doc("Exports and reports leave out segments below this confidence.", ge=0, le=1),
+    ] = 0.85
+    audit_confidence: Annotated[
+        float,
+        doc(
+            "A final segment below this confidence, or without a speaker, never enters the "
+            "result; it goes to the audit stream (`segment_audit` records).",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.5
+    settle_s: Annotated[
+        float,
+        doc(
+            "A segment waits so long for repeats, corrections and neighbours that come out of "
+            "order, before it is redacted with them and stored as a record.",
+            unit="s",
+            ge=0,
+            le=60,
+        ),
+    ] = 2.0
+    horizon_s: Annotated[
+        float,
+        doc(
+            "Recorded events: by how much of the conversation's own time they may be out of order.",
+            unit="s",
+            gt=0,
+            le=3600,
+        ),
+    ] = 60.0
+    keep_days: Annotated[
+        float,
+        doc(
+            "Segments of a conversation are kept for export this long after its last one, "
+            "delivered or not wanted; then erased. Their retention is not `store.acked_days`.",
+            unit="days",
+            ge=0,
+        ),
+    ] = 30.0
+    names: Annotated[
+        bool,
+        doc(
+            "Notifications: fetch each conversation's participants and put names and user ids "
+            "into its segments. Off: fetched all the same, to tell agents apart, but not kept."
+        ),
+    ] = True
+    roster_s: Annotated[
+        float,
+        doc(
+            "Notifications: participants are fetched again at the soonest after this, while "
+            "agents speak, and once at the end.",
+            unit="s",
+            ge=5,
+        ),
+    ] = 60.0
+    backoff_first_s: Annotated[
+        float,
+        doc(
+            "Event socket: first wait before a reconnect; doubles, and once more on 429.",
+            unit="s",
+            gt=0,
+        ),
+    ] = 2.0
+    backoff_max_s: Annotated[
+        float, doc("Event socket: longest wait between reconnects.", unit="s", gt=0)
+    ] = 30.0
+    jitter_s: Annotated[
+        float, doc("Event socket: up to this is added to each wait by chance.", unit="s", ge=0)
+    ] = 0.5
+    out: Annotated[
+        str,
+        doc(
+            "`steno run`: where the export goes: a file, `-`, or an object store's address "
+            "(`s3://bucket/key`, `gs://`, `az://`, `file:///`). `{conversation}` in it makes one "
+            "export of each. Empty: none."
+        ),
+    ] = ""
+    format: Annotated[
+        Literal["json", "jsonl", "csv", "parquet", "rttm", "srt", "vtt"] | None,
+        doc("Format of the export; by the ending of `out` when not given, else `json`."),
+    ] = None
+    follow: Annotated[
+        bool,
+        doc(
+            "Export while running: JSON lines, CSV and VTT are appended to, the others replaced "
+            "whole at an interval."
+        ),
+    ] = False
+    interval_s: Annotated[
+        float,
+        doc("`follow`: how often an export is replaced whole.", unit="s", ge=1),
+    ] = 30.0
 
 
 class Media(Section, frozen=True):
@@ -484,7 +620,16 @@ class Redaction(Section, frozen=True):
     ] = "US"
 
 
-KindName = Literal["sentence", "segment", "job", "archive", "gap", "language_changed", "reconciled"]
+KindName = Literal[
+    "sentence",
+    "segment",
+    "job",
+    "archive",
+    "gap",
+    "language_changed",
+    "reconciled",
+    "segment_audit",
+]
 
 
 class Destination(Section, frozen=True, tag_field="type"):
@@ -498,7 +643,11 @@ class Destination(Section, frozen=True, tag_field="type"):
         ),
     ] = ""
     kinds: Annotated[
-        tuple[KindName, ...], doc("Kinds of record it receives; empty means all it can carry.")
+        tuple[KindName, ...],
+        doc(
+            "Kinds of record it receives; empty means all it can carry except `segment_audit`, "
+            "which must be asked for."
+        ),
     ] = ()
     deadline_s: Annotated[float, doc("Limit of one delivery.", unit="s", gt=0)] = 10.0
     retry_first_s: Annotated[
@@ -674,6 +823,7 @@ class Config(Section, frozen=True):
 
     platform: Platform = Platform()
     live: Live = Live()
+    diarisation: Diarisation = Diarisation()
     media: Media = Media()
     speech: Speech = Speech()
     language: Language = Language()
@@ -682,7 +832,8 @@ class Config(Section, frozen=True):
     store: Store = Store()
     observability: Observability = Observability()
     features: Annotated[
-        tuple[Literal["live", "media"], ...], doc("What `steno run` runs in one process.")
+        tuple[Literal["live", "diarisation", "media"], ...],
+        doc("What `steno run` runs in one process."),
     ] = ("live",)
     state_dir: Annotated[
         Path,
@@ -697,6 +848,7 @@ class Config(Section, frozen=True):
 SECTIONS: dict[str, type[Section]] = {
     "platform": Platform,
     "live": Live,
+    "diarisation": Diarisation,
     "media": Media,
     "speech": Speech,
     "language": Language,

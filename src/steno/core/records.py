@@ -22,6 +22,7 @@ class Kind(StrEnum):
     GAP = "gap"
     LANGUAGE_CHANGED = "language_changed"
     RECONCILED = "reconciled"
+    SEGMENT_AUDIT = "segment_audit"
 
 
 class Origin(StrEnum):
@@ -53,6 +54,9 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
         at_us: When the thing happened, UTC microseconds.
         payload: Redacted JSON of the kind (``SentencePayload``, ``GapPayload``, ...).
         received_s: Monotonic seconds of its input, for latency; not stored.
+        place_us: Where it belongs on the conversation's timeline, microseconds (UTC, or from the
+            conversation's own zero); None keeps it off the timeline. Of a key, the timeline has
+            the newest revision only.
     """
 
     kind: Kind
@@ -66,6 +70,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     payload: bytes
     received_s: float = 0.0
+    place_us: int | None = None
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -107,6 +112,53 @@ class SentencePayload(msgspec.Struct, frozen=True, gc=False):
     completed_us: int
     role: str = "unknown"
     entities: dict[str, int] = {}
+
+
+class SegmentPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Payload of ``Kind.SEGMENT``: one finished piece of one speaker; ``text`` is redacted.
+
+    Attributes:
+        speaker: Label, local to the conversation: the source's own (`speaker_0`), or `agent`,
+            `agent-2`, `customer`, `system` where the source has channels.
+        started_us, ended_us: Bounds of the speech: UTC microseconds, or microseconds of the
+            conversation's own clock where ``zero_us`` is 0.
+        at_us: Receipt of the event that decided this revision, UTC microseconds.
+        zero_us: Start of the conversation, UTC microseconds; 0 where the source has no UTC.
+        is_final: The source will not change it any more. Only such segments are records.
+        participant, user_id, name, communication: Who it was, where the platform tells.
+    """
+
+    speaker: str
+    text: str
+    started_us: int
+    ended_us: int
+    confidence: float
+    at_us: int
+    zero_us: int = 0
+    is_final: bool = True
+    role: str = "unknown"
+    language: str = ""
+    participant: str = ""
+    user_id: str = ""
+    name: str = ""
+    communication: str = ""
+    entities: dict[str, int] = {}
+
+
+class AuditReason(StrEnum):
+    """Why a segment did not enter the result."""
+
+    LOW_CONFIDENCE = "low_confidence"
+    NO_SPEAKER = "no_speaker"
+    NEVER_FINAL = "never_final"
+    BAD_TIMES = "bad_times"
+
+
+class SegmentAuditPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Payload of ``Kind.SEGMENT_AUDIT``: a segment that did not enter the result, and why."""
+
+    reason: AuditReason
+    segment: SegmentPayload
 
 
 class GapPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -32,16 +32,19 @@ class Fragment(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         conversation: The platform's conversation id.
-        lane: Participant id, or ``communication/channel`` where the source has channels.
+        lane: Participant id, or ``communication/channel`` where the source has channels, or
+            the speaker's label where it has those (empty: it names nobody).
         text: What was said; an increment, or a growing partial of the same utterance.
         confidence: 0..1.
         is_final: The source will not change this piece any more.
         language: BCP-47 tag as sent; compare case-insensitively.
         at_us: The source's own time of this piece.
         utterance: The source's utterance id; empty where it has none.
-        started_us, ended_us: Bounds of the speech where the source tells; else 0.
+        started_us, ended_us: Bounds of the speech where the source tells; else 0. UTC, except
+            where the source has only a clock of the conversation's own, from 0 (event socket).
         role: Who speaks, where the source tells.
         received_s: Monotonic seconds at which the message was read, for latency.
+        zero_us: UTC microseconds of the source's zero of this communication, where it tells.
     """
 
     conversation: str
@@ -56,6 +59,7 @@ class Fragment(msgspec.Struct, frozen=True, gc=False):
     ended_us: int = 0
     role: Role = Role.UNKNOWN
     received_s: float = 0.0
+    zero_us: int = 0
 
 
 class Sentence(msgspec.Struct, frozen=True, gc=False):

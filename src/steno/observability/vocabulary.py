@@ -174,6 +174,7 @@ METRICS: Final[dict[str, Metric]] = {
     "steno_media_calls": Metric("gauge", (), "Calls under way."),
     "steno_fragments_total": Metric("counter", (), "Fragments taken in."),
     "steno_sentences_total": Metric("counter", (), "Sentences finished."),
+    "steno_segments_total": Metric("counter", (), "Speaker segments finished."),
     "steno_records_stored_total": Metric("counter", (), "Records committed to the store."),
     "steno_quarantined_total": Metric(
         "counter", (), "Messages that could not be decoded; their content is gone."

@@ -6,7 +6,7 @@ Adapters implement these; ``app`` joins the two. Nothing here names a library.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -139,6 +139,59 @@ class RecordStore(Protocol):
     @property
     def depth(self) -> int:
         """Commits queued and not yet durable."""
+
+
+class TimelineEntry(msgspec.Struct, frozen=True, gc=False):
+    """A conversation that has records on its timeline.
+
+    Attributes:
+        records: Number of records on the timeline (newest revisions only).
+        first_at_us, last_at_us: Commit times of its oldest and newest record, UTC microseconds.
+    """
+
+    conversation: str
+    records: int
+    first_at_us: int
+    last_at_us: int
+
+
+class Timeline(Protocol):
+    """Reads records by conversation and place. It blocks on the disk; use it off the loop."""
+
+    def conversations(
+        self, kind: Kind, *, since_us: int = 0, conversation: str | None = None
+    ) -> Iterator[TimelineEntry]:
+        """Yield the conversations with records of a kind, by name.
+
+        Args:
+            since_us: Only those with a record committed at or after it.
+            conversation: Only this one.
+
+        Raises:
+            StorageError: Reading failed.
+        """
+
+    def read(self, conversation: str, kind: Kind) -> Iterator[Record]:
+        """Yield a conversation's records of a kind by place, then by order of commit.
+
+        In memory there is one page of them at a time.
+
+        Raises:
+            IntegrityError: A record is damaged.
+            StorageError: Reading failed.
+        """
+
+    def latest(self, conversation: str, key: str) -> Record | None:
+        """Return the newest revision of a key, or None.
+
+        Quick (an indexed lookup), and safe to call on the loop.
+
+        Raises:
+            StorageError: Reading failed.
+        """
+
+    def knows(self, conversation: str) -> bool:
+        """Tell whether any record of the conversation is stored; as quick as ``latest``."""
 
 
 # --- sinks -----------------------------------------------------------------------------------

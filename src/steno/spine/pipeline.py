@@ -17,7 +17,6 @@ from steno.core.language import LanguageRule, LanguageTracker, SwitchWanted
 from steno.core.records import (
     Draft,
     GapCause,
-    GapPayload,
     Kind,
     LanguageChangedPayload,
     Origin,
@@ -37,12 +36,10 @@ from steno.ports import (
 from steno.redaction.carry import MEMORY_S as CARRY_MEMORY_S
 from steno.redaction.carry import Carry, CarryState
 from steno.redaction.redactor import Redactor
+from steno.spine.gaps import GAPS, GapLedger
 
 QUIET_S = 30.0
 """A conversation not heard of for so long gives back the memory of its utterances."""
-
-GAPS = "!gaps"
-"""Journal key of the gaps that are open; no conversation's id begins so."""
 
 ACTIVE_US = 5 * 60 * 1_000_000
 """A conversation heard of within this many microseconds is told of a gap of its feed."""
@@ -83,15 +80,6 @@ class ConversationSnapshot(msgspec.Struct, frozen=True):
     language: str
 
 
-class OpenGap(msgspec.Struct, frozen=True, gc=False):
-    """A gap record that waits for its end."""
-
-    conversation: str
-    utterance: str
-    revision: int
-    payload: GapPayload
-
-
 class _Conversation:
     __slots__ = (
         "assembler",
@@ -128,19 +116,18 @@ class Pipeline:
         self._gone: set[str] = set()  # dropped while journalled
         self._heap: list[tuple[float, str]] = []
         self._languages: dict[str, str] = {}  # of forgotten conversations, where not the first
-        self._gaps: dict[str, list[OpenGap]] = {}
-        self._gaps_changed = False
         self._payload = msgspec.json.Encoder()
         self._snapshot = msgspec.msgpack.Encoder()
-        self._quarantine_s = 0.0
-        self._quarantines = 0
-        self._quarantine_name = ""
-        self._quarantine_number = 0
-        self._suppressed = 0
         self.drafts: list[Draft] = []
+        self._gaps = GapLedger(
+            settings.source,
+            settings.host_group,
+            lambda draft: self.drafts.append(draft),
+            quarantines_per_s=settings.quarantines_per_s,
+        )
         self.switches: list[tuple[str, SwitchWanted]] = []
         self.withheld = 0
-        self.sentences = 0
+        self.finished = 0
         self.entities: dict[str, int] = {}
 
     # -- events ---------------------------------------------------------------------------
@@ -205,7 +192,7 @@ class Pipeline:
 
     def feed_down(self, event: FeedDown) -> None:
         """Open a gap for the feed, and one for each conversation it was carrying."""
-        if event.feed in self._gaps:
+        if self._gaps.is_open(event.feed):
             return  # still down: the gap is open already
         concerned = [""]
         for name, state in self._conversations.items():
@@ -220,85 +207,19 @@ class Pipeline:
         self, feed: str, cause: GapCause, since_us: int, at_us: int, conversations: list[str]
     ) -> None:
         """Record an open gap for a feed; ``feed_up`` of the feed will close it."""
-        gaps = self._gaps.setdefault(feed, [])
-        self._gaps_changed = True
-        for conversation in conversations:
-            gap = OpenGap(
-                conversation,
-                f"gap.{feed or self._settings.source}.{since_us}",
-                0,
-                GapPayload(
-                    source=self._settings.source,
-                    cause=cause,
-                    from_us=since_us,
-                    opened_at_us=at_us,
-                    conversation=conversation,
-                ),
-            )
-            gaps.append(gap)
-            self._write_gap(gap, at_us)
+        self._gaps.open(feed, cause, since_us, at_us, conversations)
 
     def feed_up(self, event: FeedUp) -> None:
         """Close the feed's gaps, and those of the time before this process."""
-        for feed in (event.feed, ""):
-            for gap in self._gaps.pop(feed, ()):
-                self._gaps_changed = True
-                payload = msgspec.structs.replace(
-                    gap.payload, to_us=event.at_us, closed_at_us=event.at_us
-                )
-                closed = OpenGap(gap.conversation, gap.utterance, gap.revision + 1, payload)
-                self._write_gap(closed, event.at_us)
+        self._gaps.feed_up(event)
 
     def quarantined(self, event: Quarantined, *, now: float) -> None:
         """Record that a message could not be read; a flood of them is summed up."""
-        if now - self._quarantine_s >= 1.0:
-            self._quarantine_s, self._quarantines = now, 0
-        self._quarantines += 1
-        if self._quarantines > self._settings.quarantines_per_s:
-            self._suppressed += 1
-            return
-        detail = f"{event.cause}" + (f" (+{self._suppressed})" if self._suppressed else "")
-        self._suppressed = 0
-        payload = GapPayload(
-            source=self._settings.source,
-            cause=GapCause.QUARANTINE,
-            from_us=event.at_us,
-            to_us=event.at_us,
-            opened_at_us=event.at_us,
-            closed_at_us=event.at_us,
-            size_bytes=event.size_bytes,
-            sha256=event.sha256,
-            detail=detail,
-        )
-        # Equal frames of one read have one time and one hash: the number keeps their keys apart.
-        name = f"quarantine.{event.at_us}.{event.sha256[:16]}"
-        if name == self._quarantine_name:
-            self._quarantine_number += 1
-        else:
-            self._quarantine_name, self._quarantine_number = name, 0
-        utterance = f"{name}.{self._quarantine_number}" if self._quarantine_number else name
-        self._write_gap(OpenGap("", utterance, 0, payload), event.at_us)
+        self._gaps.quarantined(event, now=now)
 
     def missing(self, event: Missing) -> None:
         """Record an interval of a lane that will not come; it is over already."""
-        payload = GapPayload(
-            source=self._settings.source,
-            cause=GapCause(event.cause),
-            from_us=event.from_us,
-            to_us=event.to_us,
-            opened_at_us=event.at_us,
-            closed_at_us=event.at_us,
-            conversation=event.conversation,
-            lane=event.lane,
-            from_samples=event.from_samples,
-            to_samples=event.to_samples,
-            detail=event.detail,
-        )
-        utterance = f"{event.cause}.{event.from_us}.{event.from_samples}"
-        self._draft(Kind.GAP, event.conversation, event.lane, utterance, 0, event.at_us, payload)
-
-    def _write_gap(self, gap: OpenGap, at_us: int) -> None:
-        self._draft(Kind.GAP, gap.conversation, "", gap.utterance, gap.revision, at_us, gap.payload)
+        self._gaps.missing(event)
 
     # -- language -------------------------------------------------------------------------
 
@@ -380,10 +301,8 @@ class Pipeline:
                 state.journalled = False
         for name in self._gone:
             windows.setdefault(name, None)
-        if self._gaps_changed:
-            open_gaps = [gap for gaps in self._gaps.values() for gap in gaps]
-            windows[GAPS] = self._snapshot.encode(open_gaps) if open_gaps else None
-            self._gaps_changed = False
+        if self._gaps.changed:
+            windows[GAPS] = self._gaps.snapshot()
         self._dirty = later
         self._gone.clear()
         return drafts, windows
@@ -394,7 +313,7 @@ class Pipeline:
         for name, snapshot in windows.items():
             state = self._conversations.get(name)
             if name == GAPS:
-                self._gaps_changed = True
+                self._gaps.changed = True
             elif state is not None:
                 state.journalled = state.journalled or snapshot is None
                 state.finished = True
@@ -405,7 +324,7 @@ class Pipeline:
     @property
     def dirty(self) -> bool:
         """Whether ``take`` would return anything."""
-        return bool(self._dirty or self.drafts or self._gone or self._gaps_changed)
+        return bool(self._dirty or self.drafts or self._gone or self._gaps.changed)
 
     def restore(self, conversation: str, snapshot: bytes, *, now: float, now_us: int) -> None:
         """Go on with a conversation from its journalled snapshot, or with the open gaps.
@@ -414,7 +333,7 @@ class Pipeline:
             RedactionError: It cannot be read; what was open is lost and must be reported.
         """
         if conversation == GAPS:
-            self._restore_gaps(snapshot)
+            self._gaps.restore(snapshot)
             return
         try:
             saved = msgspec.msgpack.decode(snapshot, type=ConversationSnapshot)
@@ -428,14 +347,6 @@ class Pipeline:
             state.carry.restore(saved.carry, now=now)
         state.journalled = True
         self._schedule(conversation, state, now)
-
-    def _restore_gaps(self, snapshot: bytes) -> None:
-        """Take over the gaps that an earlier process left open; the first feed closes them."""
-        try:
-            gaps = msgspec.msgpack.decode(snapshot, type=list[OpenGap])
-        except msgspec.MsgspecError:
-            raise RedactionError("the journal of open gaps is damaged") from None
-        self._gaps.setdefault("", []).extend(gaps)
 
     def evict(self, now: float) -> int:
         """Forget conversations that have been idle; return how many.
@@ -522,44 +433,29 @@ class Pipeline:
     def failed(self, fragment: Fragment, cause: str) -> None:
         """A fragment could not be worked through: its words are missing, and a gap says so."""
         at_us = fragment.at_us
-        self._missing(fragment.conversation, fragment.lane, f"{at_us}", cause, at_us, at_us, at_us)
+        self.withheld += 1
+        self._gaps.withheld(
+            fragment.conversation,
+            fragment.lane,
+            f"{at_us}",
+            cause,
+            from_us=at_us,
+            to_us=at_us,
+            at_us=at_us,
+        )
 
     def _withhold(self, sentence: Sentence) -> None:
         """Redaction failed: the words go nowhere, and a gap says that they are missing."""
-        self._missing(
+        self.withheld += 1
+        self._gaps.withheld(
             sentence.conversation,
             sentence.lane,
             sentence.utterance,
             "RedactionError",
-            sentence.started_us,
-            sentence.ended_us,
-            sentence.completed_us,
+            from_us=sentence.started_us,
+            to_us=sentence.ended_us,
+            at_us=sentence.completed_us,
         )
-
-    def _missing(
-        self,
-        conversation: str,
-        lane: str,
-        utterance: str,
-        cause: str,
-        from_us: int,
-        to_us: int,
-        at_us: int,
-    ) -> None:
-        self.withheld += 1
-        payload = GapPayload(
-            source=self._settings.source,
-            cause=GapCause.QUARANTINE,
-            from_us=from_us,
-            to_us=to_us,
-            opened_at_us=at_us,
-            closed_at_us=at_us,
-            conversation=conversation,
-            lane=lane,
-            detail=cause,
-        )
-        gap = OpenGap(conversation, f"withheld.{lane}.{utterance}", 0, payload)
-        self._write_gap(gap, at_us)
 
     def _release(self, state: _Conversation, released: list[RedactedSentence]) -> None:
         state.finished = state.finished or bool(released)
@@ -570,7 +466,7 @@ class Pipeline:
             if each.entities:
                 for entity, number in each.entities.items():
                     self.entities[entity] = self.entities.get(entity, 0) + number
-            self.sentences += 1
+            self.finished += 1
             payload = SentencePayload(
                 sentence.lane,
                 each.text,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -34,7 +35,8 @@ from steno.ports import (
     Sealer,
     Telemetry,
 )
-from steno.spine.pipeline import GAPS, Pipeline
+from steno.spine.gaps import GAPS
+from steno.spine.machine import Machine
 
 SWITCH_WORKERS = 4
 SWITCH_QUEUE = 1000
@@ -50,6 +52,7 @@ class SpineSettings(msgspec.Struct, frozen=True):
         journal_s: Shortest time before a commit that only journals open windows.
         high_water: Drafts waiting at which the feeds are asked to stop reading.
         journal: Name of this service's part of the journal; two in one store must differ.
+        finished: What the pipeline finishes, in the plural: names the counter and the total.
     """
 
     commit_s: float = 0.01
@@ -57,6 +60,7 @@ class SpineSettings(msgspec.Struct, frozen=True):
     high_water: int = 1000
     journal: str = ""
     batch: int = 256
+    finished: Literal["sentences", "segments"] = "sentences"
 
 
 class SpineService:
@@ -64,7 +68,7 @@ class SpineService:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Machine,
         *,
         store: RecordStore,
         sealer: Sealer,
@@ -103,7 +107,7 @@ class SpineService:
         self._write_scope_missing = False
         self._fragments = 0
         self._count_fragments = telemetry.counter("steno_fragments_total")
-        self._count_sentences = telemetry.counter("steno_sentences_total")
+        self._count_finished = telemetry.counter(f"steno_{settings.finished}_total")
         self._count_stored = telemetry.counter("steno_records_stored_total")
         self._count_quarantined = telemetry.counter("steno_quarantined_total")
         self._count_withheld = telemetry.counter("steno_redaction_withheld_total")
@@ -111,7 +115,7 @@ class SpineService:
         self._windows = telemetry.gauge("steno_open_windows")
         self._conversations = telemetry.gauge("steno_conversations")
         self._depth = telemetry.gauge("steno_commit_waiting_records")
-        self._told = {"sentences": 0, "fragments": 0, "withheld": 0}
+        self._told = {"finished": 0, "fragments": 0, "withheld": 0}
         self._told_entities: dict[str, int] = {}
         store.on_committed(self._on_committed)
 
@@ -430,7 +434,7 @@ class SpineService:
         self._conversations(pipeline.conversations)
         self._depth(len(pipeline.drafts))
         for name, total, add in (
-            ("sentences", pipeline.sentences, self._count_sentences),
+            ("finished", pipeline.finished, self._count_finished),
             ("fragments", self._fragments, self._count_fragments),
             ("withheld", pipeline.withheld, self._count_withheld),
         ):
@@ -447,7 +451,7 @@ class SpineService:
         """Totals since the start, for closing lines and summaries."""
         return {
             "fragments": self._fragments,
-            "sentences": self._pipeline.sentences,
+            self._settings.finished: self._pipeline.finished,
             "redactions": sum(self._pipeline.entities.values()),
             "withheld": self._pipeline.withheld,
         }

@@ -311,13 +311,17 @@ def _fragment(one: _Transcript, body: _Body, at_us: int, now: float) -> Fragment
         ended_us=ended_us,
         role=_ROLES.get(channel, Role.UNKNOWN),
         received_s=now,
+        zero_us=(_zero_ms(body) or 0) * 1000,
     )
 
 
+def _zero_ms(body: _Body) -> int | None:
+    zero_ms = body.transcription_start_time_ms
+    return body.session_start_time_ms if zero_ms is None else zero_ms
+
+
 def _bounds(best: _Alternative, body: _Body) -> tuple[int, int]:
-    base_ms = body.transcription_start_time_ms
-    if base_ms is None:
-        base_ms = body.session_start_time_ms
+    base_ms = _zero_ms(body)
     if base_ms is None or best.offset_ms is None:
         return 0, 0
     started_us = (base_ms + best.offset_ms) * 1000

@@ -15,7 +15,7 @@ from steno.adapters.sockets.client import Connection, Dialer
 from steno.core.failover import FailoverPolicy
 from steno.core.transcript import Fragment
 from steno.errors import AuthError, ConfigError, ConnectFailed
-from steno.live.stream_feed_service import (
+from steno.feeds.stream import (
     Endpoint,
     StreamSettings,
     Timing,

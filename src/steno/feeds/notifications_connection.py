@@ -10,7 +10,7 @@ from typing import Protocol
 
 from steno.core.failover import End, FailoverPolicy, end_of_close
 from steno.core.transcript import Fragment
-from steno.live.stream_connection import LOGGED_PER_MINUTE, LogBudget, Timing
+from steno.feeds.stream_connection import LOGGED_PER_MINUTE, LogBudget, Timing
 from steno.ports import (
     ClientSocket,
     ConversationEnded,

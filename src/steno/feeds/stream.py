@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from steno.core.failover import PRIMARY, End, Failover
 from steno.errors import AuthError, ConfigError, RateLimited, StenoError, TimedOut
-from steno.live.stream_connection import Connection, Endpoint, Shared, StreamSettings, Timing
+from steno.feeds.stream_connection import Connection, Endpoint, Shared, StreamSettings, Timing
 from steno.ports import (
     DialRequest,
     FeedDown,

@@ -22,8 +22,8 @@ from steno.core.failover import FailoverPolicy
 from steno.core.hosts import Host
 from steno.core.transcript import Fragment
 from steno.errors import AuthError, ConfigError
-from steno.live.notifications_feed_service import NotificationsFeed, NotificationsSettings
-from steno.live.stream_connection import Timing
+from steno.feeds.notifications import NotificationsFeed, NotificationsSettings
+from steno.feeds.stream_connection import Timing
 from steno.ports import ConversationEnded, FeedDown, FeedEvent, FeedUp
 from steno.wire.http import HttpRequest
 from steno_sim.channels import Limits

@@ -1,0 +1,1 @@
+"""Diarisation: who said what, when; segments in, a clean record out."""

@@ -1,0 +1,1 @@
+"""Formats of an export, as pieces of text or rows."""

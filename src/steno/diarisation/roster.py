@@ -1,0 +1,1 @@
+"""Which participant of a conversation spoke, from its participants and their calls."""

@@ -1,0 +1,1 @@
+"""The machine that makes segment records of pieces of speech."""

@@ -1,0 +1,1 @@
+"""Which of several versions of one segment counts."""

@@ -1,0 +1,1 @@
+"""Stored segments as they are exported: filtered, marked, merged."""

@@ -1,0 +1,1 @@
+"""Sources of live transcripts: sockets that come back by themselves (``ports.LiveFeed``)."""

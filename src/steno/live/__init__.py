@@ -1,1 +1,0 @@
-"""Live transcripts: fragments in, redacted sentences out."""
