@@ -1,40 +1,41 @@
-"""Building what talks to the platform: hosts, tokens, feeds, the model switch."""
+"""Building what talks to the platform: hosts, tokens, REST clients, sockets."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from steno.adapters.platform_http import (
-    HttpClient,
-    HttpModelSwitcher,
-    NoModelSwitch,
-    PlatformHttp,
-    RegionalSwitcher,
-)
+from steno.adapters.platform_http import HttpClient, PlatformHttp
 from steno.adapters.secrets import proof_of
 from steno.adapters.sockets.client import Dialer
 from steno.adapters.tokens import FallbackTokens, TokenManager, TokenTiming, shared_cache
-from steno.config import Config, Family, OAuthShape, Source
+from steno.config import Config, Family, OAuthShape
 from steno.core.failover import FailoverPolicy
 from steno.core.hosts import PlatformHosts, real_hosts, tutorial_hosts
-from steno.feeds.stream import (
-    Endpoint,
-    StreamSettings,
-    Timing,
-    TranscriptStreamFeed,
-)
-from steno.ports import LiveFeed, ModelSwitcher, Telemetry, TokenSource
+from steno.errors import TransportError
+from steno.feeds.stream_connection import Endpoint, Timing
+from steno.ports import Telemetry, TokenSource
 from steno.wire.oauth import Feature, Shape
+
+if TYPE_CHECKING:
+    from steno.feeds.notifications import NotificationsFeed
 
 SHAPES = {
     OAuthShape.QUERY: Shape.QUERY,
     OAuthShape.FORM: Shape.FORM,
     OAuthShape.BASIC: Shape.BASIC,
 }
+
+
+SHAPE_SETTING = "platform.oauth_shape"
+MARGIN_SETTING = "platform.token_margin_s"
+FOLLOWS = "follows "
+"""Origin of a setting that nobody gave."""
 
 
 def utc_us() -> int:
@@ -58,8 +59,11 @@ class Platform:
     primary: Region
     backup: Region | None
     managers: tuple[TokenManager, ...]
-    switcher: ModelSwitcher | None
-    feeds: tuple[LiveFeed, ...]
+
+    @property
+    def regions(self) -> list[Region]:
+        """The regions there are, the primary first."""
+        return [self.primary] if self.backup is None else [self.primary, self.backup]
 
     @property
     def host_group(self) -> str:
@@ -79,9 +83,22 @@ def hosts_of(config: Config, *, backup: bool = False) -> PlatformHosts:
 
 
 async def open_platform(
-    config: Config, stack: AsyncExitStack, *, tokens_dir: Path, telemetry: Telemetry
+    config: Config,
+    stack: AsyncExitStack,
+    *,
+    tokens_dir: Path,
+    telemetry: Telemetry,
+    features: tuple[Feature, ...],
+    shape: OAuthShape | None = None,
+    margin_s: float | None = None,
 ) -> Platform:
     """Build the way to the platform; ``stack`` closes it.
+
+    Args:
+        features: What the token's scopes must allow; not looked at on the real platform, which
+            has roles.
+        shape: How a token is asked for, unless the settings say.
+        margin_s: How early it is renewed, unless the settings say.
 
     Raises:
         ConfigError: A credential, host or file is wrong.
@@ -90,9 +107,17 @@ async def open_platform(
         HttpClient(proxy=config.platform.proxy or None, ca_file=config.platform.ca_file)
     )
     managers: list[TokenManager] = []
+    platform = config.platform
+    if shape is None or not config.origins.get(SHAPE_SETTING, FOLLOWS).startswith(FOLLOWS):
+        shape = platform.oauth_shape
+    if margin_s is None or MARGIN_SETTING in config.origins:
+        margin_s = platform.token_margin_s
+    if platform.family is Family.GENESYS_CLOUD:
+        features, shape = (), platform.oauth_shape
+    way = _Way(shape or OAuthShape.QUERY, margin_s, features)
 
     def region(hosts: PlatformHosts, fallback: TokenSource | None) -> Region:
-        manager = _manager(config, hosts, exchange, tokens_dir, telemetry)
+        manager = _manager(config, hosts, exchange, tokens_dir, telemetry, way)
         managers.append(manager)
         tokens: TokenSource = manager
         if fallback is not None:
@@ -110,13 +135,16 @@ async def open_platform(
     backup = None
     if config.platform.backup_host:
         backup = region(hosts_of(config, backup=True), primary.tokens)
-    return Platform(
-        primary,
-        backup,
-        tuple(managers),
-        _switcher(config, primary, backup),
-        _feeds(config, primary, backup, telemetry),
-    )
+    return Platform(primary, backup, tuple(managers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How tokens are asked for."""
+
+    shape: OAuthShape
+    margin_s: float
+    features: tuple[Feature, ...]
 
 
 def _manager(
@@ -125,6 +153,7 @@ def _manager(
     exchange: HttpClient,
     tokens_dir: Path,
     telemetry: Telemetry,
+    way: _Way,
 ) -> TokenManager:
     platform = config.platform
     proof = proof_of(
@@ -132,49 +161,28 @@ def _manager(
         private_key=platform.private_key,
         jwt_config=platform.jwt_config,
     )
-    shape = platform.oauth_shape
-    if shape is None:
-        real = platform.family is Family.GENESYS_CLOUD
-        shape = OAuthShape.BASIC if real else OAuthShape.QUERY
+    shape = SHAPES[way.shape]
     scopes = tuple(platform.scope.split())
     return TokenManager(
         hosts.login,
-        SHAPES[shape],
+        shape,
         platform.client_id,
         proof,
         exchange=exchange,
         telemetry=telemetry,
-        features=features_of(config),
+        features=way.features,
         scopes=scopes,
         cache=shared_cache(
             tokens_dir,
             hosts.login,
-            SHAPES[shape],
+            shape,
             platform.client_id,
             proof,
             scopes=scopes,
             telemetry=telemetry,
         ),
-        timing=TokenTiming(
-            margin_s=platform.token_margin_s, request_limit_s=platform.request_timeout_s
-        ),
+        timing=TokenTiming(margin_s=way.margin_s, request_limit_s=platform.request_timeout_s),
     )
-
-
-def features_of(config: Config) -> tuple[Feature, ...]:
-    """Return what the token's scopes must allow; nothing on the real platform, which has roles."""
-    if config.platform.family is Family.GENESYS_CLOUD:
-        return ()
-    return (Feature.LIVE, Feature.LIVE_SWITCH) if config.language.switch else (Feature.LIVE,)
-
-
-def _switcher(config: Config, primary: Region, backup: Region | None) -> ModelSwitcher | None:
-    if not config.language.switch:
-        return None
-    if config.platform.family is Family.GENESYS_CLOUD:
-        return NoModelSwitch()
-    regions = [primary] if backup is None else [primary, backup]
-    return RegionalSwitcher([HttpModelSwitcher(region.http) for region in regions])
 
 
 def timing() -> Timing:
@@ -202,52 +210,68 @@ def failover_policy(config: Config) -> FailoverPolicy:
     )
 
 
-def _feeds(
-    config: Config, primary: Region, backup: Region | None, telemetry: Telemetry
-) -> tuple[LiveFeed, ...]:
-    live = config.live
-    if live.source is Source.NOTIFICATIONS:
-        from steno.adapters.platform_http import NotificationsApi
-        from steno.feeds.notifications import NotificationsFeed
-        from steno.feeds.notifications_connection import NotificationsSettings
+async def first_token(platform: Platform, stop: asyncio.Event, telemetry: Telemetry) -> None:
+    """Ask for a token at once, so that wrong credentials end the program and not its night.
 
-        return (
-            NotificationsFeed(
-                NotificationsApi(primary.http),
-                host=primary.hosts.api.authority,
-                dialer=dialer_of(config),
-                timing=timing(),
-                telemetry=telemetry,
-                tokens=primary.tokens,
-                conversations=live.conversations,
-                queues=live.queues,
-                users=live.users,
-                settings=NotificationsSettings(
-                    handshake_limit_s=live.handshake_timeout_s,
-                    max_message_bytes=live.max_message_bytes,
-                    failover=failover_policy(config),
-                ),
-            ),
-        )
-    regions = [primary] if backup is None else [primary, backup]
-    endpoints = [
-        Endpoint(region.hosts.api.authority, region.hosts.api.ws_base, region.tokens)
-        for region in regions
-    ]
-    return (
-        TranscriptStreamFeed(
-            endpoints,
-            dialer=dialer_of(config),
-            timing=timing(),
-            telemetry=telemetry,
-            conversations=live.conversations,
-            sockets=live.sockets,
-            settings=StreamSettings(
-                ping_interval_s=live.ping_interval_s,
-                pong_limit_s=live.pong_timeout_s,
-                handshake_limit_s=live.handshake_timeout_s,
-                max_message_bytes=live.max_message_bytes,
-                failover=failover_policy(config),
-            ),
+    Returns without one when a stop is asked for first: a service that hangs must not keep us.
+
+    Raises:
+        AuthError: The credentials are refused.
+    """
+    asking = asyncio.ensure_future(platform.primary.tokens.token())
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            asking.result()
+    except TransportError as error:
+        telemetry.warning("live.platform_unreachable", error_class=error.error_class)
+    finally:
+        for task in (asking, stopping):
+            task.cancel()
+        await asyncio.gather(asking, stopping, return_exceptions=True)
+
+
+def notifications_feed(
+    config: Config,
+    platform: Platform,
+    telemetry: Telemetry,
+    *,
+    conversations: tuple[str, ...],
+    queues: tuple[str, ...],
+    users: tuple[str, ...],
+) -> NotificationsFeed:
+    """Build the feed of the real platform's notification channels.
+
+    Raises:
+        ConfigError: Nothing to follow, or more than the channels can hold.
+    """
+    from steno.adapters.platform_http import NotificationsApi
+    from steno.feeds.notifications import NotificationsFeed
+    from steno.feeds.notifications_connection import NotificationsSettings
+
+    live, primary = config.live, platform.primary
+    return NotificationsFeed(
+        NotificationsApi(primary.http),
+        host=primary.hosts.api.authority,
+        dialer=dialer_of(config),
+        timing=timing(),
+        telemetry=telemetry,
+        tokens=primary.tokens,
+        conversations=conversations,
+        queues=queues,
+        users=users,
+        settings=NotificationsSettings(
+            handshake_limit_s=live.handshake_timeout_s,
+            max_message_bytes=live.max_message_bytes,
+            failover=failover_policy(config),
         ),
     )
+
+
+def endpoints_of(platform: Platform) -> list[Endpoint]:
+    """Return the socket addresses of the regions, the primary first."""
+    return [
+        Endpoint(region.hosts.api.authority, region.hosts.api.ws_base, region.tokens)
+        for region in platform.regions
+    ]
