@@ -18,13 +18,8 @@ from hypothesis import strategies as st
 from obstore import exceptions as failures
 
 from conformance.sink_rules import CANARY, Peer, SinkRules, gap, keys, sentence
-from steno.adapters.sinks.objects import (
-    REASONS,
-    ObjectsSettings,
-    ObjectsSink,
-    folder_of,
-    reason_of,
-)
+from steno.adapters.object_store import REASONS, reason_of
+from steno.adapters.sinks.objects import ObjectsSettings, ObjectsSink, folder_of
 from steno.errors import ConfigError, SinkUnavailable
 from steno.ports import Ack, Reject, Sink
 
