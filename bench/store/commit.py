@@ -1,6 +1,10 @@
 """CPU per record for committing, marking and acknowledging; prints one JSON object.
 
 Usage: python bench/store/commit.py [--records N] [--batch N] [--conversations N]
+    [--placed] [--revised N]
+
+``--placed`` gives every record a place on its conversation's timeline, out of order by a few;
+with ``--revised N`` every Nth record is a newer revision of the one before in its conversation.
 """
 
 from __future__ import annotations
@@ -21,8 +25,12 @@ PAYLOAD = b'{"text":"' + b"a word and another " * 15 + b'"}'
 CONVERSATION_RECORDS = 200
 
 
-def draft(number: int, conversations: int) -> Draft:
+def draft(number: int, conversations: int, *, placed: bool, revised: int) -> Draft:
     """Return one record of some conversations that run side by side and end after a while."""
+    turn = number // conversations  # the how-manieth record of its conversation
+    newer = bool(revised) and turn % CONVERSATION_RECORDS > 0 and turn % revised == 0
+    name = number - conversations if newer else number
+    at_us = 1_700_000_000_000_000 + number
     generation = number // (conversations * CONVERSATION_RECORDS)
     conversation = f"conversation-{number % conversations}-{generation}"
     return Draft(
@@ -30,21 +38,28 @@ def draft(number: int, conversations: int) -> Draft:
         "transcript-stream",
         conversation,
         "participant-1",
-        f"u-{number}",
-        0,
-        hashlib.sha256(str(number).encode()).hexdigest(),
+        f"u-{name}",
+        int(newer),
+        hashlib.sha256(str(name).encode()).hexdigest(),
         Origin.LIVE,
-        1_700_000_000_000_000 + number,
+        at_us,
         PAYLOAD,
+        place_us=at_us - number % 7 * conversations if placed else None,
     )
 
 
-async def measure(path: Path, records: int, batch: int, conversations: int) -> dict[str, float]:
+async def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
     """Return CPU and wall microseconds per record, committed in batches and acknowledged."""
+    records, batch, conversations = options.records, options.batch, options.conversations
     store = SqliteStore.open(path, {"consumer": frozenset(Kind)}, StoreSettings(ballast_bytes=0))
     store.start()
     batches = [
-        Commit([draft(n, conversations) for n in range(at, at + batch)])
+        Commit(
+            [
+                draft(n, conversations, placed=options.placed, revised=options.revised)
+                for n in range(at, at + batch)
+            ]
+        )
         for at in range(0, records, batch)
     ]
     cpu, wall = time.process_time(), time.perf_counter()
@@ -65,7 +80,10 @@ async def measure(path: Path, records: int, batch: int, conversations: int) -> d
     await asyncio.gather(*settled)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     await store.close()
-    return {"cpu_us": cpu / records * 1e6, "wall_us": wall / records * 1e6}
+    return {
+        "cpu_us": cpu / records * 1e6,
+        "wall_us": wall / records * 1e6,
+    }
 
 
 def main() -> None:
@@ -74,22 +92,25 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--conversations", type=int, default=50)
+    parser.add_argument("--placed", action="store_true")
+    parser.add_argument("--revised", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(
-            measure(
-                Path(folder) / "steno.db", options.records, options.batch, options.conversations
-            )
-        )
+        path = Path(folder) / "steno.db"
+        figures = asyncio.run(measure(path, options))
+        size_bytes = path.stat().st_size
     print(
         json.dumps(
             {
                 "records": options.records,
                 "batch": options.batch,
                 "conversations": options.conversations,
+                "placed": options.placed,
+                "revised": options.revised,
                 "cpu_us_per_record": round(figures["cpu_us"], 2),
                 "wall_us_per_record": round(figures["wall_us"], 2),
                 "records_per_cpu_s": round(1e6 / figures["cpu_us"]),
+                "bytes_per_record": round(size_bytes / options.records, 1),
             }
         )
     )

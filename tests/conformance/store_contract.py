@@ -60,7 +60,7 @@ class StoreContract:
         async with self.opened() as store:
             draft = a_draft(revision=3, payload=bytes(range(256)), received_s=12.5)
             (record,) = await store.submit(Commit([draft]))
-            for name in draft.__struct_fields__:
+            for name in set(draft.__struct_fields__) - {"place_us"}:  # not the record's business
                 assert getattr(record, name) == getattr(draft, name)
             (found,) = await store.pending(ALL, limit=10)
             for name in record.__struct_fields__:

@@ -22,6 +22,25 @@ SLICE = 500
 """Records deleted in one transaction: the owner's commits get their turn in between."""
 
 
+_ROWS = 10_000
+_CONVERSATIONS = 1000
+"""Rows looked at in one transaction, for the same reason: most of them may have to stay."""
+
+_LOOKED_AT = (
+    "SELECT position, placed FROM records WHERE position > ?1 AND position < ?2"
+    f" ORDER BY position LIMIT {_ROWS}"
+)
+
+_NOT_PENDING = (
+    "NOT EXISTS (SELECT 1 FROM destinations d JOIN pending p"
+    " ON p.destination = d.id AND p.position = r.position)"
+)
+_SETTLED = (
+    f"{_NOT_PENDING} AND NOT EXISTS (SELECT 1 FROM destinations d JOIN dead x"
+    " ON x.destination = d.id AND x.position = r.position)"
+)
+
+
 class Erased(msgspec.Struct, frozen=True, gc=False):
     """What an erasure removed, and where copies lie that it cannot reach.
 
@@ -136,6 +155,8 @@ def purge_settled(
 ) -> tuple[int, int]:
     """Delete at most ``limit`` records that every destination has settled, oldest first.
 
+    What is on a timeline stays: see ``purge_timeline``.
+
     Args:
         before_us: Only records committed earlier, UTC microseconds.
         after: Position to go on from: what the call before returned.
@@ -146,32 +167,118 @@ def purge_settled(
     Raises:
         StorageError: The write failed.
     """
+    end = first_position(before_us // 1000)
     try:
         with transaction(db):
             rows = fetch(
                 db,
-                "SELECT position FROM records r WHERE position > ? AND position < ?"
-                " AND NOT EXISTS (SELECT 1 FROM destinations d JOIN pending p"
-                "   ON p.destination = d.id AND p.position = r.position)"
-                " AND NOT EXISTS (SELECT 1 FROM destinations d JOIN dead x"
-                "   ON x.destination = d.id AND x.position = r.position)"
-                " ORDER BY position LIMIT ?",
-                (after, first_position(before_us // 1000), limit),
+                f"SELECT position FROM ({_LOOKED_AT}) r WHERE placed IS NULL AND {_SETTLED}"
+                " ORDER BY position LIMIT ?3",
+                (after, end, limit),
             )
             db.executemany("DELETE FROM records WHERE position=?", rows)
-            if rows and len(rows) == limit:
+            if len(rows) == limit:
                 return len(rows), int(rows[-1][0])
-            # A conversation without records and without a window is over.
-            db.execute(
-                "DELETE FROM conversations WHERE last_position < ? AND NOT EXISTS"
-                " (SELECT 1 FROM records r WHERE r.conversation = conversations.id)"
-                " AND NOT EXISTS (SELECT 1 FROM windows w"
-                " WHERE w.key = conversations.name OR w.key LIKE '%/' || conversations.name)",
-                (first_position(before_us // 1000),),
-            )
+            if seen := fetch(db, _LOOKED_AT + " OFFSET ?3", (after, end, _ROWS - len(rows) - 1)):
+                return len(rows), int(seen[0][0])
+            _drop_empty(db, end)
             return len(rows), 0
     except apsw.Error as exc:
         raise mapped(exc) from exc
+
+
+def purge_timeline(
+    db: apsw.Connection, before_us: int, *, limit: int = SLICE, after: int = 0
+) -> tuple[int, int]:
+    """Delete at most ``limit`` records of timelines that are over and delivered.
+
+    A timeline goes as a whole, if in several calls: once its newest record was committed before
+    ``before_us``, and no destination waits for any record of the conversation. Dead letters
+    among its records go with it.
+
+    Args:
+        before_us: UTC microseconds.
+        after: Where to go on: what the call before returned.
+
+    Returns:
+        How many were deleted, and where to go on; 0 when there are no more.
+
+    Raises:
+        StorageError: The write failed.
+    """
+    end = first_position(before_us // 1000)
+    try:
+        with transaction(db):
+            # Below 0: in the middle of a timeline, whose rest needs no looking at again.
+            if after < 0 and (deleted := _delete_placed(db, -after, end, limit)):
+                return deleted, after
+            found = fetch(
+                db,
+                "SELECT id, last_position FROM conversations WHERE id > ? ORDER BY id LIMIT ?",
+                (abs(after), _CONVERSATIONS),
+            )
+            for number, last in found:
+                if _is_over(db, number, last, end):
+                    return _delete_placed(db, number, end, limit), -int(number)
+            if len(found) == _CONVERSATIONS:
+                return 0, int(found[-1][0])
+            _drop_empty(db, end)
+            return 0, 0
+    except apsw.Error as exc:
+        raise mapped(exc) from exc
+
+
+def _is_over(db: apsw.Connection, conversation: int, last: int, end: int) -> bool:
+    """Tell whether a conversation has a timeline that nobody needs any more.
+
+    Args:
+        last: Position of the conversation's last record.
+        end: Position from which on records are new.
+    """
+    placed = "SELECT 1 FROM records WHERE conversation=? AND placed IS NOT NULL"
+    # From its end: what has the latest place was hardly committed first.
+    newest_first = " ORDER BY placed DESC, place_us DESC LIMIT 1"
+    if not fetch(db, placed + newest_first, (conversation,)):
+        return False
+    if last >= end and fetch(db, f"{placed} AND position >= ?{newest_first}", (conversation, end)):
+        return False
+    if not fetch(
+        db,
+        "SELECT 1 FROM destinations d JOIN pending p ON p.destination = d.id AND p.position <= ?"
+        " LIMIT 1",
+        (last,),
+    ):
+        return True  # nobody waits for anything as old; a look at each record is not needed
+    return not fetch(
+        db,
+        f"SELECT 1 FROM records r WHERE conversation=? AND NOT ({_NOT_PENDING}) LIMIT 1",
+        (conversation,),
+    )
+
+
+def _delete_placed(db: apsw.Connection, conversation: int, end: int, limit: int) -> int:
+    rows = fetch(
+        db,
+        "SELECT position FROM records r WHERE conversation=? AND placed IS NOT NULL"
+        f" AND position < ? AND {_NOT_PENDING} LIMIT ?",
+        (conversation, end, limit),
+    )
+    db.executemany(
+        "DELETE FROM dead WHERE position=? AND destination IN (SELECT id FROM destinations)", rows
+    )
+    db.executemany("DELETE FROM records WHERE position=?", rows)
+    return len(rows)
+
+
+def _drop_empty(db: apsw.Connection, end: int) -> None:
+    """Delete conversations that are over: no record, no window, nothing since ``end``."""
+    db.execute(
+        "DELETE FROM conversations WHERE last_position < ? AND NOT EXISTS"
+        " (SELECT 1 FROM records r WHERE r.conversation = conversations.id)"
+        " AND NOT EXISTS (SELECT 1 FROM windows w"
+        " WHERE w.key = conversations.name OR w.key LIKE '%/' || conversations.name)",
+        (end,),
+    )
 
 
 def erase(db: apsw.Connection, conversation: str, *, at_us: int, vacuum: bool = False) -> Erased:

@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from steno.adapters.store_sqlite.faults import mapped
-from steno.adapters.store_sqlite.rows import SELECTED, SELECTED_WIDTH, decoded
+from steno.adapters.store_sqlite.rows import SELECTED, SELECTED_V1, SELECTED_WIDTH, decoded
 from steno.adapters.store_sqlite.schema import (
     SCHEMA_VERSION,
     connect,
@@ -149,6 +149,7 @@ class OutboxReader:
             refuse_newer(version)
             if version == 0:
                 raise ObjectMissing("the outbox is empty")
+            self._selected = SELECTED if version > 1 else SELECTED_V1
         except apsw.Error as exc:
             self._db.close(True)
             raise mapped(exc) from exc
@@ -256,7 +257,7 @@ class OutboxReader:
         except ValueError:
             raise ObjectMissing("this is not the beginning of a record id") from None
         rows = self._all(
-            f"SELECT {SELECTED} FROM records r JOIN conversations c ON c.id = r.conversation"
+            f"SELECT {self._selected} FROM records r JOIN conversations c ON c.id = r.conversation"
             " WHERE r.position BETWEEN ? AND ? LIMIT 2",
             (lowest, highest),
         )
@@ -289,7 +290,7 @@ class OutboxReader:
             StorageError: Reading failed.
         """
         rows = self._all(
-            f"SELECT {SELECTED} FROM records r JOIN conversations c ON c.id = r.conversation"
+            f"SELECT {self._selected} FROM records r JOIN conversations c ON c.id = r.conversation"
             " WHERE r.position > ?1 AND (?2 IS NULL OR c.name = ?2) AND (?3 IS NULL OR r.kind = ?3)"
             " ORDER BY r.position LIMIT ?4",
             (after, conversation, kind and str(kind), limit),

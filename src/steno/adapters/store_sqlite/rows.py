@@ -19,12 +19,33 @@ COLUMNS: Final = (
 )
 WIDTH: Final = 17
 
+PLACED_COLUMNS: Final = COLUMNS + ", place_us, placed"
+PLACED_WIDTH: Final = WIDTH + 2
+
 SELECTED: Final = (
     "r.position, r.tail, c.name, r.kind, r.source, r.lane, r.utterance, r.revision, r.key,"
-    " r.seq, r.prev_seq, r.origin, r.at_us, r.crc, r.payload"
+    " r.seq, r.prev_seq, r.origin, r.at_us, r.crc, r.payload, r.place_us"
 )
 """What ``decoded`` wants, from ``records r JOIN conversations c``."""
-SELECTED_WIDTH: Final = 15
+SELECTED_WIDTH: Final = 16
+
+SELECTED_V1: Final = SELECTED.replace("r.place_us", "NULL")
+"""The same, from a store of version 1, whose records have no place."""
+
+KIND_NUMBERS: Final[dict[Kind, int]] = {
+    Kind.SEGMENT: 0,  # 0 and 1 take no room in a row
+    Kind.SEGMENT_AUDIT: 1,
+    Kind.SENTENCE: 2,
+    Kind.JOB: 3,
+    Kind.ARCHIVE: 4,
+    Kind.GAP: 5,
+    Kind.LANGUAGE_CHANGED: 6,
+    Kind.RECONCILED: 7,
+}
+"""``placed`` of a record on the timeline. Stored, so a number is never changed."""
+
+WITHDRAWN: Final = -1
+"""``placed`` of the newest revision of a key that was on the timeline, when it has no place."""
 
 _KINDS: Final = {str(kind): kind for kind in Kind}
 _ORIGINS: Final = {str(origin): origin for origin in Origin}
@@ -58,13 +79,15 @@ def next_slot(slot: int) -> int:
     return slot + 1 if slot < _SIGN - 1 else -_SIGN
 
 
-def checksum(record: Record) -> int:
-    """Return the CRC-32 over every field of a record."""
+def checksum(record: Record, place_us: int | None) -> int:
+    """Return the CRC-32 over every field of a record, and over its place if it has one."""
     head = (
         f"{record.id}\x1f{record.kind}\x1f{record.source}\x1f{record.conversation}"
         f"\x1f{record.lane}\x1f{record.utterance}\x1f{record.revision}\x1f{record.key}"
         f"\x1f{record.seq}\x1f{record.prev_seq}\x1f{record.origin}\x1f{record.at_us}"
     )
+    if place_us is not None:
+        head = f"{head}\x1f{place_us}"
     return zlib.crc32(record.payload, zlib.crc32(head.encode()))
 
 
@@ -110,6 +133,7 @@ def decoded(row: Sequence[Any]) -> Record:  # Any: SQLite's values, checked here
         at_us,
         crc,
         payload,
+        place_us,
     ) = row
     try:
         record = Record(
@@ -127,7 +151,7 @@ def decoded(row: Sequence[Any]) -> Record:  # Any: SQLite's values, checked here
             at_us,
             payload,
         )
-        if checksum(record) == crc:
+        if checksum(record, place_us) == crc:
             return record
     except (KeyError, TypeError, ValueError, AttributeError):
         pass

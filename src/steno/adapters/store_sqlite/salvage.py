@@ -15,7 +15,16 @@ import apsw
 import msgspec
 
 from steno.adapters.store_sqlite.faults import mapped
-from steno.adapters.store_sqlite.rows import COLUMNS, SELECTED, WIDTH, decoded
+from steno.adapters.store_sqlite.rows import (
+    COLUMNS,
+    KIND_NUMBERS,
+    PLACED_COLUMNS,
+    PLACED_WIDTH,
+    SELECTED,
+    SELECTED_V1,
+    WITHDRAWN,
+    decoded,
+)
 from steno.adapters.store_sqlite.schema import SALT_BYTES, check_schema, connect, migrate
 from steno.adapters.store_sqlite.sql import changed, fetch, scalar, transaction
 from steno.errors import IntegrityError, StorageError
@@ -221,6 +230,7 @@ def _copied(old: apsw.Connection, new: apsw.Connection, damaged: Path) -> Salvag
     complete = _copy_table(old, new, "conversations", "id, name, last_seq, last_position")
     marks_whole = _copy_table(old, new, "pending", "destination, position") and _is_sound(old)
     records = _copy_records(old, new)
+    _repair_timelines(new)
     # A mark without its record: the record is lost, or the mark is not what was written, and
     # then some other record would be taken for acknowledged.
     stray = "position NOT IN (SELECT position FROM records)"
@@ -305,11 +315,10 @@ def _copy_table(old: apsw.Connection, new: apsw.Connection, table: str, columns:
 
 
 def _copy_records(old: apsw.Connection, new: apsw.Connection) -> int:
-    columns = ", ".join(f"r.{name.strip()}" for name in COLUMNS.split(","))
-    selected = SELECTED.replace("c.name", "r.conversation")
-    marks = ",".join("?" * WIDTH)
+    columns, selected = _columns(old)
+    marks = ",".join("?" * PLACED_WIDTH)
     names = dict(_conversation_names(old))
-    name_at = WIDTH + 2
+    name_at = PLACED_WIDTH + 2
     copied = 0
     for position in _positions(old):
         try:
@@ -319,15 +328,45 @@ def _copy_records(old: apsw.Connection, new: apsw.Connection) -> int:
                 (position,),
             )
             name = names[row[name_at]]
-            decoded((*row[WIDTH:name_at], name, *row[name_at + 1 :]))
+            decoded((*row[PLACED_WIDTH:name_at], name, *row[name_at + 1 :]))
             new.execute(
-                f"INSERT OR IGNORE INTO records({COLUMNS}) VALUES({marks})",
-                row[:WIDTH],
+                f"INSERT OR IGNORE INTO records({PLACED_COLUMNS}) VALUES({marks})",
+                row[:PLACED_WIDTH],
             )
         except (apsw.Error, StorageError, ValueError, KeyError):
             continue  # damaged: its conversation is named by the hole it leaves
         copied += new.changes()
     return copied
+
+
+def _columns(old: apsw.Connection) -> tuple[str, str]:
+    """Return what to read of a record as it is stored, and as ``decoded`` wants it."""
+    as_stored = ", ".join(f"r.{name.strip()}" for name in COLUMNS.split(","))
+    selected = SELECTED.replace("c.name", "r.conversation")
+    try:
+        fetch(old, "SELECT place_us, placed FROM records LIMIT 0")
+    except apsw.Error:  # of version 1
+        return f"{as_stored}, NULL, NULL", SELECTED_V1.replace("c.name", "r.conversation")
+    return f"{as_stored}, r.place_us, r.placed", selected
+
+
+def _repair_timelines(new: apsw.Connection) -> None:
+    """Let each key have the newest revision on the timeline that could be carried over.
+
+    ``placed`` is not covered by a record's checksum. Where the newest revision is lost, the
+    newest of those left takes its place, unless a revision without a place had ended the matter.
+    """
+    numbers = " ".join(f"WHEN '{kind}' THEN {number}" for kind, number in KIND_NUMBERS.items())
+    right = f"CASE WHEN place_us IS NULL THEN {WITHDRAWN} ELSE CASE kind {numbers} END END"
+    for (conversation,) in fetch(new, "SELECT id FROM conversations"):
+        new.execute(
+            "UPDATE records SET placed = v.right FROM ("
+            f" SELECT position AS p, CASE WHEN 1 = row_number() OVER (PARTITION BY key"
+            f"   ORDER BY placed IS NOT NULL DESC, revision DESC) THEN {right} END AS right"
+            "  FROM records WHERE conversation=? AND (place_us IS NOT NULL OR placed IS NOT NULL)"
+            ") v WHERE position = v.p AND placed IS NOT v.right",
+            (conversation,),
+        )
 
 
 def _positions(old: apsw.Connection) -> Iterator[int]:

@@ -314,6 +314,28 @@ class SqliteStore:
             if not after:
                 return settled, dead
 
+    async def retain_timeline(self, before_us: int) -> int:
+        """Delete timelines that are over and delivered, in slices between which commits go on.
+
+        See ``admin.purge_timeline``.
+
+        Args:
+            before_us: Timelines whose newest record was committed before go, UTC microseconds.
+
+        Returns:
+            Records deleted.
+
+        Raises:
+            StorageError: A write failed.
+        """
+        deleted, after = 0, 0
+        while True:
+            work = partial(admin.purge_timeline, before_us=before_us, after=after)
+            count, after = await self._run_job(work)
+            deleted += count
+            if not after:
+                return deleted
+
     async def redrive(self, *, record_id: str | None = None, destination: str | None = None) -> int:
         """Make dead letters pending again; see ``admin.redrive``.
 

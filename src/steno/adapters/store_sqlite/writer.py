@@ -17,10 +17,13 @@ from itertools import repeat
 from typing import Any
 
 import apsw
+import msgspec
 
 from steno.adapters.store_sqlite.rows import (
-    COLUMNS,
-    WIDTH,
+    KIND_NUMBERS,
+    PLACED_COLUMNS,
+    PLACED_WIDTH,
+    WITHDRAWN,
     Value,
     checksum,
     committed,
@@ -41,7 +44,13 @@ _PIECES = (256, 64, 32, *range(16, 0, -1))
 """Rows a statement may carry. Few sizes, so that every statement stays prepared; every small
 one, as a commit among slowly flowing ones holds a handful of records."""
 
-_INSERT_RECORDS = "INSERT OR IGNORE INTO records(" + COLUMNS + ") VALUES "
+_INSERT_RECORDS = "INSERT OR IGNORE INTO records(" + PLACED_COLUMNS + ") VALUES "
+_HEADS = "SELECT r.position, r.conversation, r.key, r.revision FROM (VALUES "
+_HEADS_END = (
+    ") AS v CROSS JOIN records r INDEXED BY records_head ON r.conversation = v.column1"
+    " AND substr(r.key, 1, 6) = substr(v.column2, 1, 6) AND r.key = v.column2"
+    " WHERE r.placed IS NOT NULL"
+)
 
 _KNOWN_CONVERSATIONS = 20_000
 _ALIVE_EVERY_US = 1_000_000
@@ -50,7 +59,7 @@ _ALIVE_EVERY_US = 1_000_000
 class _Conversation:
     """What the writer remembers of a conversation that is in use."""
 
-    __slots__ = ("erased", "id", "name", "seq", "stored")
+    __slots__ = ("erased", "has_timeline", "id", "name", "seq", "stored")
 
     def __init__(self, name: str, id_: int, seq: int, *, stored: bool, erased: bool) -> None:
         self.name = name
@@ -58,6 +67,22 @@ class _Conversation:
         self.seq = seq
         self.stored = stored
         self.erased = erased
+        self.has_timeline: bool | None = None if stored else False
+        """None: not looked up yet."""
+
+
+class _Claim(msgspec.Struct, frozen=True, gc=False):
+    """A draft that may become what the timeline has of its key.
+
+    ``at`` is where its ``placed`` stands among the values to insert; ``placed`` is None for a
+    draft without a place, which takes the key off the timeline.
+    """
+
+    conversation: int
+    key: bytes | str
+    revision: int
+    placed: int | None
+    at: int
 
 
 class Writer:
@@ -236,6 +261,7 @@ class Writer:
         unix_ms = self._now_us() // 1000
         flat: list[Value] = []
         marks: list[int] = []
+        claims: list[_Claim] = []
         touched: dict[str, _Conversation] = {}
         slots: set[tuple[int, int]] = set()
         results: list[list[Record]] = []
@@ -265,12 +291,21 @@ class Writer:
                 flat += (
                     position, tail, place.id, slot, draft.kind, draft.source, draft.lane,
                     draft.utterance, draft.revision, key, place.seq, place.seq - 1,
-                    draft.origin, draft.at_us, wanted, checksum(record), draft.payload,
+                    draft.origin, draft.at_us, wanted, checksum(record, draft.place_us),
+                    draft.payload, draft.place_us, None,
                 )  # fmt: skip
+                if draft.place_us is not None:
+                    number = KIND_NUMBERS[draft.kind]
+                    claims.append(_Claim(place.id, key, draft.revision, number, len(flat) - 1))
+                    place.has_timeline = True
+                elif draft.revision and self._has_timeline(place):
+                    claims.append(_Claim(place.id, key, draft.revision, None, len(flat) - 1))
                 for destination in self._wanting[wanted]:
                     marks += (destination, position)
                 new.append(record)
             results.append(new)
+        if claims:
+            self._place(claims, flat)
         if flat:
             self._insert_rows(flat, marks, touched.values(), position)
             self._position = position
@@ -279,9 +314,9 @@ class Writer:
     def _insert_rows(
         self, flat: list[Value], marks: list[int], touched: Any, position: int
     ) -> None:  # Any: a view of the conversations
-        rows = len(flat) // WIDTH
+        rows = len(flat) // PLACED_WIDTH
         before = self._db.total_changes()
-        self._rows(_INSERT_RECORDS, WIDTH, flat)
+        self._rows(_INSERT_RECORDS, PLACED_WIDTH, flat)
         if self._db.total_changes() - before != rows:
             raise _Repeated
         if marks:
@@ -336,6 +371,51 @@ class Writer:
         ):
             found += fetch(self._db, sql, values)
         return found
+
+    # --- the timeline --------------------------------------------------------------------
+
+    def _has_timeline(self, place: _Conversation) -> bool:
+        if place.has_timeline is None:
+            place.has_timeline = bool(
+                fetch(
+                    self._db,
+                    "SELECT 1 FROM records WHERE conversation=? AND placed IS NOT NULL LIMIT 1",
+                    (place.id,),
+                )
+            )
+        return place.has_timeline
+
+    def _place(self, claims: Sequence[_Claim], flat: list[Value]) -> None:
+        """Give ``placed`` to the newest revision of each key, and take it from the one before."""
+        tops: dict[tuple[int, Value], tuple[int, int | None]] = {}
+        """Newest revision of a key, and where it stands in ``flat``; None for a stored one."""
+        stored: dict[tuple[int, Value], int] = {}
+        keys: list[Value] = []
+        for claim in claims:
+            keys += (claim.conversation, claim.key)
+        for sql, values in self._pieces(_HEADS, 2, keys, _HEADS_END):
+            for position, conversation, key, revision in fetch(self._db, sql, values):
+                tops[(conversation, key)] = (revision, None)
+                stored[(conversation, key)] = position
+        freed: list[Value] = []
+        for claim in claims:
+            name = (claim.conversation, claim.key)
+            top = tops.get(name)
+            if top is None:
+                if claim.placed is None:
+                    continue  # nothing of it is on the timeline
+            else:
+                revision, at = top
+                if claim.revision <= revision:
+                    continue
+                if at is None:
+                    freed.append(stored[name])
+                else:
+                    flat[at] = None
+            tops[name] = (claim.revision, claim.at)
+            flat[claim.at] = WITHDRAWN if claim.placed is None else claim.placed
+        if freed:
+            self._listed("UPDATE records SET placed=NULL WHERE position IN (", freed)
 
     # --- open windows --------------------------------------------------------------------
 
