@@ -8,10 +8,7 @@ taken back, so that a record tried again is not written twice.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import stat
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -20,15 +17,14 @@ from typing import Final, Protocol
 
 import msgspec
 
+from steno.adapters.sinks.appending import STDOUT, AppendedFile, AppendedStdout, sync_folder
 from steno.adapters.sinks.encoding import to_json
 from steno.core.records import Kind, Record
 from steno.errors import ConfigError, IntegrityError, SinkUnavailable, StorageError
 from steno.ports import Ack, BatchShape, Outcome, Reject
 
-STDOUT: Final = "-"
 ALL_KINDS: Final = frozenset(Kind)
 REMEMBERED: Final = 8192  # record ids known to be in the file: more than can be in flight
-_TAIL_BYTES: Final = 4 * 1024 * 1024
 _ACK: Final = Ack()
 
 
@@ -136,106 +132,51 @@ class _Target(Protocol):
         """Let go of the file."""
 
 
-class _Stdout:
+class _Stdout(AppendedStdout):
     def append(self, lines: dict[str, bytes]) -> None:
-        try:
-            sys.stdout.flush()
-            fd = sys.stdout.fileno()
-            _write(fd, b"".join(lines.values()))
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                os.fdatasync(fd)
-        except (OSError, ValueError) as exc:  # ValueError: closed, or not a real file
-            raise StorageError(
-                "standard output cannot be written", errno=getattr(exc, "errno", None)
-            ) from exc
+        self.write(b"".join(lines.values()))
 
     def close(self) -> None:
         """Leave standard output open; it is not ours."""
 
 
-class _File:
+class _File(AppendedFile):
     def __init__(
         self, path: Path, max_bytes: int, daily: bool, clock: Callable[[], datetime]
     ) -> None:
-        self._path = path
+        super().__init__(path)
         self._max_bytes = max_bytes
         self._daily = daily
         self._clock = clock
-        self._fd = -1
-        self._size = 0
         self._day: date | None = None
         self._known: dict[str, None] = {}
 
     def append(self, lines: dict[str, bytes]) -> None:
         try:
-            if self._fd < 0:
-                self._open()
+            if not self.is_open:
+                self.open()
             fresh = {name: line for name, line in lines.items() if name not in self._known}
             data = b"".join(fresh.values())
             if not data:
                 return
             self._rotate_if_due(len(data))
-            self._write_or_take_back(data)
+            self.write(data)
         except OSError as exc:
             raise StorageError("the file cannot be written", errno=exc.errno) from exc
-        self._size += len(data)
         self._remember(fresh)
 
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _write_or_take_back(self, data: bytes) -> None:
-        try:
-            _write(self._fd, data)
-            os.fdatasync(self._fd)
-        except OSError:
-            # After a failed fsync the kernel may have dropped the pages: start again from what
-            # is known to be there, with a descriptor that has no such past.
-            try:
-                os.ftruncate(self._fd, self._size)
-            finally:
-                self.close()
-            raise
-
-    def _open(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(self._path, flags, 0o600)
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise StorageError("the path is not a regular file")
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StorageError("another process writes the file") from None
-            self._repair(fd)
-            _sync_folder(self._path.parent)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
-        written = datetime.fromtimestamp(os.fstat(fd).st_mtime, UTC).date()
+    def open(self) -> bytes:
+        """Open, and remember the last ids."""
+        lines = super().open()
+        written = datetime.fromtimestamp(os.fstat(self._fd).st_mtime, UTC).date()
         self._day = written if self._size else self._clock().date()
-
-    def _repair(self, fd: int) -> None:
-        """Cut off an unfinished last line, and remember the last ids."""
-        size = os.fstat(fd).st_size
-        start = max(0, size - _TAIL_BYTES)
-        tail = os.pread(fd, size - start, start)
-        whole = tail.rfind(b"\n") + 1
-        if whole == 0 and start > 0:
-            raise StorageError("the file does not hold JSON lines")
-        if whole < len(tail):
-            os.ftruncate(fd, start + whole)
-        os.fdatasync(fd)  # what is remembered below counts as durable
-        self._size = start + whole
         decode = msgspec.json.Decoder(_Written).decode
-        for line in tail[:whole].split(b"\n")[-REMEMBERED - 1 :]:
+        for line in lines.split(b"\n")[-REMEMBERED - 1 :]:
             try:
                 self._remember({decode(line).id: b""})
             except msgspec.MsgspecError:
                 continue  # not a line of ours; it stays as it is
+        return lines
 
     def _remember(self, lines: dict[str, bytes]) -> None:
         known = self._known
@@ -250,7 +191,7 @@ class _File:
         is_new_day = self._daily and today != self._day
         if self._size and (is_full or is_new_day):
             self._put_aside()
-            self._open()
+            self.open()
         self._day = today
 
     def _put_aside(self) -> None:
@@ -264,21 +205,7 @@ class _File:
             except FileExistsError:
                 continue
             os.unlink(self._path)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
             self.close()
             return
         raise StorageError("no free name for the full file")
-
-
-def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
