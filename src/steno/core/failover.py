@@ -72,6 +72,10 @@ class FailoverPolicy:
     refused_max_s: float = 900.0
     jitter: float = 0.25
     """Share of a wait that may be added to it."""
+    jitter_s: float = 0.0
+    """Seconds that may be added to it besides, a peer's wish to wait included."""
+    throttled_factor: float = 1.0
+    """How much longer than another one the wait after too many requests is, up to the longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +150,11 @@ class Failover:
         if end is End.ASKED:
             self._at = now
             return
-        wait_s = self._next_wait(draw)
+        wait_s = self._next_wait(end, draw)
         self._at = now + wait_s
         if retry_after_s is not None:
-            self._not_before[self._host] = now + max(retry_after_s, wait_s)
+            wish_s = retry_after_s + self._policy.jitter_s * draw
+            self._not_before[self._host] = now + max(wish_s, wait_s)
         if end is End.REFUSED:
             self._shut_out(now, draw)
         if end in (End.SILENT, End.REFUSED) or self._tries >= self._policy.tries:
@@ -166,7 +171,7 @@ class Failover:
         if end is End.REFUSED:
             self._not_before[PRIMARY] = now + self._next_refused(PRIMARY, draw)
         self._probe_s = min(self._policy.probe_max_s, self._probe_s * 2)
-        self._probe_at = now + self._probe_s * (1 + self._policy.jitter * draw)
+        self._probe_at = now + self._jittered(self._probe_s, draw)
 
     def promoted(self, now: float) -> None:
         """Take note that the idle connection to the primary is the one in use from now on."""
@@ -181,15 +186,20 @@ class Failover:
         self._backoff_s = self._policy.backoff_first_s
         self._refused_s[self._host] = self._policy.refused_first_s
 
-    def _next_wait(self, draw: float) -> float:
-        wait_s = self._backoff_s * (1 + self._policy.jitter * draw)
-        self._backoff_s = min(self._policy.backoff_max_s, self._backoff_s * 2)
+    def _next_wait(self, end: End, draw: float) -> float:
+        policy = self._policy
+        factor = policy.throttled_factor if end is End.THROTTLED else 1.0
+        wait_s = self._jittered(min(policy.backoff_max_s, self._backoff_s * factor), draw)
+        self._backoff_s = min(policy.backoff_max_s, self._backoff_s * 2)
         return wait_s
 
     def _next_refused(self, host: int, draw: float) -> float:
-        wait_s = self._refused_s[host] * (1 + self._policy.jitter * draw)
+        wait_s = self._jittered(self._refused_s[host], draw)
         self._refused_s[host] = min(self._policy.refused_max_s, self._refused_s[host] * 2)
         return wait_s
+
+    def _jittered(self, wait_s: float, draw: float) -> float:
+        return wait_s * (1 + self._policy.jitter * draw) + self._policy.jitter_s * draw
 
     def _shut_out(self, now: float, draw: float) -> None:
         self._not_before[self._host] = now + self._next_refused(self._host, draw)

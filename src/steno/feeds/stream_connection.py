@@ -1,8 +1,14 @@
-"""One connection of the transcript stream: reads, decodes, hands over, and judges its life.
+"""One connection of a socket source: opens, reads, decodes, hands over, and judges its life.
 
-``Connection`` is the receiver of one socket. Frames are decoded and accepted inside the
+``Connection`` is the receiver of one socket. Messages are decoded and accepted inside the
 socket's own callback; there is no task and no queue for a fragment. When the target asks for a
-pause, reading stops, and TCP tells the platform.
+pause, reading stops, and TCP tells the platform. Its life:
+
+    opening --settled--> held --start--> reading <--> paused   (the target has no room)
+    opening, reading --the peer ended it--> over
+
+Events that arrive before the connection is up, or while it is held, wait within a bound and are
+handed over first.
 """
 
 from __future__ import annotations
@@ -13,7 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from steno.core.failover import End, FailoverPolicy, end_of_close
-from steno.errors import AuthError
+from steno.errors import AuthError, ConnectFailed, RateLimited, StenoError, TimedOut
+from steno.feeds.dialect import Dialect, Endpoint
 from steno.ports import (
     ClientSocket,
     FeedEvent,
@@ -22,32 +29,38 @@ from steno.ports import (
     SocketDialer,
     SocketEnd,
     Telemetry,
-    TokenSource,
 )
 from steno.wire.transcript_stream import (
     HANDSHAKE_LIMIT_S,
     MAX_MESSAGE_BYTES,
     PING_INTERVAL_S,
     PONG_LIMIT_S,
-    SOURCE,
-    Decoder,
     Ignored,
     Liveness,
     PongLate,
     quarantined,
 )
 
+__all__ = [
+    "LOGGED_PER_MINUTE",
+    "Connection",
+    "Endpoint",
+    "LogBudget",
+    "Shared",
+    "StreamSettings",
+    "Timing",
+    "end_of_error",
+]
+
 LOGGED_PER_MINUTE = 20
 """Malformed messages that get a log line; the others are counted in the next line."""
 
+MAX_EARLY_BYTES = 4 << 20
+"""Events kept that come before the answer to a subscription; more are dropped. No peer that
+keeps to the order sends any, and it is not connected yet as far as anybody was told."""
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One region: its name for logs, its ``wss://host[:port]`` and where its tokens come from."""
-
-    name: str
-    ws_base: str
-    tokens: TokenSource
+MESSAGE_COST_BYTES = 64
+"""What a kept message costs besides its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +88,38 @@ class Timing:
 
 
 class Shared:
-    """What the links of one feed have in common."""
+    """What the links of one feed have in common.
+
+    ``request_id`` makes an id for each call, or the empty string where the source has none.
+    """
 
     def __init__(
         self,
+        dialect: Dialect,
         endpoints: tuple[Endpoint, ...],
         dialer: SocketDialer,
         timing: Timing,
         telemetry: Telemetry,
         settings: StreamSettings,
+        *,
+        request_id: Callable[[], str] = str,
     ) -> None:
+        self.dialect = dialect
+        self.request_id = request_id
         self.endpoints = endpoints
         self.dialer = dialer
         self.timing = timing
         self.telemetry = telemetry
         self.settings = settings
-        self.decoder = Decoder(max_bytes=settings.max_message_bytes)
         self.closing = asyncio.Event()
         self.ever_up = False
         self.refusals: dict[tuple[str, int], AuthError] = {}
-        self.messages = telemetry.counter("steno_feed_messages_total", source=SOURCE)
-        self.ignored = telemetry.counter("steno_feed_ignored_total", source=SOURCE)
-        self.reconnects = telemetry.counter("steno_reconnects_total", source=SOURCE)
-        self.failovers = telemetry.counter("steno_failovers_total", source=SOURCE)
-        self.pong = telemetry.histogram("steno_pong_seconds", source=SOURCE)
+        source = dialect.source
+        self.messages = telemetry.counter("steno_feed_messages_total", source=source)
+        self.ignored = telemetry.counter("steno_feed_ignored_total", source=source)
+        self.reconnects = telemetry.counter("steno_reconnects_total", source=source)
+        self.failovers = telemetry.counter("steno_failovers_total", source=source)
+        self.pong = telemetry.histogram("steno_pong_seconds", source=source)
         self.log_budget = LogBudget(LOGGED_PER_MINUTE)
 
     async def give(self, target: FeedTarget, event: FeedEvent) -> None:
@@ -161,20 +182,34 @@ class Connection:
     ``target`` is None while the connection is an idle one: messages only prove that it lives.
     """
 
-    def __init__(self, shared: Shared, host: int, wanted: tuple[str, ...], token: str = "") -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        host: int,
+        wanted: tuple[str, ...],
+        *,
+        token: str = "",
+        request_id: str = "",
+    ) -> None:
         self.host = host
         self.token = token
+        self.request_id = request_id
         self.target: FeedTarget | None = None
         self.socket: ClientSocket | None = None
         self.end: End | None = None
+        self.refusal: StenoError | None = None
+        """What the peer said when it ended the subscription of a connection that was up."""
         self.code = 0
         self.frames = 0
         self.opened_at = shared.timing.now()
         self._shared = shared
-        # A socket for one conversation is given only that one; several are picked out here.
-        self._only = frozenset(wanted) if len(wanted) > 1 else None
+        self._name = shared.endpoints[host].name
+        self._only = shared.dialect.picked(wanted)
+        self._opening = shared.dialect.opening(self._name)
+        self._held = True
         self._signal = asyncio.Event()
         self._backlog: deque[bytes] = deque()
+        self._early_bytes = 0
         self._paused = False
         settings = shared.settings
         self.liveness = Liveness(
@@ -200,28 +235,37 @@ class Connection:
         now, utc_us = self._shared.timing.now(), self._shared.timing.utc_us()
         self.liveness.receive_messages(now=now)
         self._whole_utc_us = utc_us
+        if self._held:
+            self._receive_early(messages)
+            return
         target = self.target
         if target is None:
+            for message in messages:
+                self._hear(message)
             return
         if self._backlog or self._paused:
             self._backlog.extend(messages)  # no more than what one read holds: reading is paused
             return
         self.frames += len(messages)
         self._shared.messages(len(messages))
-        decode, accept, only = self._shared.decoder.decode, target.accept, self._only
+        decode, accept, only = self._shared.dialect.decode, target.accept, self._only
         closing = self._shared.closing.is_set
         for index, message in enumerate(messages):
-            event = decode(message, now=now, utc_us=utc_us)
-            if type(event) is Ignored:
-                self._shared.ignored(1)
-                continue
-            if type(event) is Quarantined:
-                self._report(event, now)
-            elif only is not None and event.conversation not in only:  # type: ignore[union-attr]  # a Fragment
-                self._shared.ignored(1)
-                continue
+            # Every event of a message is handed over, also when the target is full meanwhile.
+            room = True
+            for event in decode(message, now=now, utc_us=utc_us):
+                if type(event) is Ignored:
+                    self._shared.ignored(1)
+                    self._hear(message)
+                    continue
+                if type(event) is Quarantined:
+                    self._report(event, now)
+                elif only is not None and event.conversation not in only:  # type: ignore[union-attr]  # a Fragment
+                    self._shared.ignored(1)
+                    continue
+                room = accept(event) and room  # type: ignore[arg-type]  # as above
             # When the feed is closing, what has been read is handed over at any rate.
-            if not accept(event) and not closing():  # type: ignore[arg-type]  # as above
+            if not room and not closing():
                 self._backlog.extend(messages[index + 1 :])
                 self._pause()
                 return
@@ -230,7 +274,8 @@ class Connection:
         """Quarantine: the stream sends text only."""
         timing = self._shared.timing
         if self.target is not None:
-            note = quarantined(message, "binary", timing.utc_us())
+            source = self._shared.dialect.source
+            note = quarantined(message, "binary", timing.utc_us(), source=source)
             self._report(note, timing.now())
             if not self.target.accept(note):
                 self._pause()
@@ -247,6 +292,32 @@ class Connection:
         self.code = end.code
         self._signal.set()
 
+    def _receive_early(self, messages: Sequence[bytes]) -> None:
+        """Look for what settles the opening; events wait for ``start``."""
+        opening = self._opening
+        for message in messages:
+            settled = opening is None or opening.up
+            if not settled and opening is not None and opening.receive_message(message):
+                self._signal.set()
+                if opening.up and self.socket is not None:
+                    self.socket.pause()  # what is in this read already comes in all the same
+                continue
+            self._early_bytes += len(message) + MESSAGE_COST_BYTES
+            if settled or self._early_bytes <= MAX_EARLY_BYTES:
+                self._backlog.append(message)
+            else:
+                self._shared.ignored(1)
+
+    def _hear(self, message: bytes) -> None:
+        """Look at a message that is no event: the peer may end what was settled."""
+        opening = self._opening
+        if opening is None or not opening.receive_message(message) or opening.error is None:
+            return
+        if self.end is None:
+            self.refusal = opening.error
+            self.end = end_of_error(opening.error)
+        self._signal.set()
+
     def _report(self, note: Quarantined, now: float) -> None:
         self._shared.log_budget.report(note, self._shared.telemetry, now=now)
 
@@ -258,6 +329,41 @@ class Connection:
         self._signal.set()
 
     # --- what the link calls -----------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Return once the connection counts as up; reading stands still then, until ``start``.
+
+        Raises:
+            AuthError: The peer refused what was asked, or closed with a code that means so.
+            RateLimited, PeerUnavailable: The peer does not take it now.
+            ConnectFailed: The connection ended first.
+            TimedOut: The peer said nothing to it.
+        """
+        opening, timing = self._opening, self._shared.timing
+        if opening is None or self.socket is None:
+            return
+        opening.opened(now=timing.now())
+        for text in opening.to_send():
+            self.socket.send_text(text)
+        if not opening.up:
+            self.socket.resume()
+        while not opening.up:
+            if opening.error is not None:
+                raise opening.error
+            if self.end is not None:
+                raise self._ended_early()
+            self._signal.clear()
+            await self._sleep(opening.next_deadline())
+            opening.on_deadline(timing.now())
+
+    def _ended_early(self) -> StenoError:
+        kind = AuthError if self.end is End.REFUSED else ConnectFailed
+        return kind(
+            "the host ended the connection before it was subscribed",
+            host=self._name,
+            action="subscription",
+            close_code=self.code,
+        )
 
     async def watch(self) -> End:
         """Return why the connection is over, once all it has given is handed over."""
@@ -298,10 +404,7 @@ class Connection:
         while self._paused and self.target is not None:
             await self._shared.room(self.target)
             self._paused = False
-            waiting = list(self._backlog)
-            self._backlog.clear()
-            if waiting:
-                self.on_messages(waiting)
+            self._hand_over_backlog()
             if self._shared.closing.is_set():
                 break
         self.liveness.resume(now=self._shared.timing.now())
@@ -310,8 +413,17 @@ class Connection:
 
     def start(self) -> None:
         """Begin to read; again for a connection that has read already is harmless."""
-        if self.socket is not None:
+        if self._held:
+            self._held = False
+            self._hand_over_backlog()
+        if self.socket is not None and not self._paused:
             self.socket.resume()
+
+    def _hand_over_backlog(self) -> None:
+        waiting = list(self._backlog)
+        self._backlog.clear()
+        if waiting:
+            self.on_messages(waiting)
 
     def abort(self) -> None:
         """Let go of the socket at once."""
@@ -322,3 +434,12 @@ class Connection:
         """Close with 1000; returns within the dialer's limit."""
         if self.socket is not None:
             await self.socket.close(1000)
+
+
+def end_of_error(exc: StenoError) -> End:
+    """Return what an error means for the choice of the host to dial next."""
+    if isinstance(exc, AuthError):
+        return End.REFUSED
+    if isinstance(exc, RateLimited):
+        return End.THROTTLED
+    return End.SILENT if isinstance(exc, TimedOut) else End.LOST

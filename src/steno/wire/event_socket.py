@@ -276,10 +276,9 @@ class _Head(msgspec.Struct, gc=False, rename="camel"):
 _message = msgspec.json.Decoder(_Message).decode
 _head = msgspec.json.Decoder(_Head).decode
 
-_OUR_KEYS = frozenset(
-    ("type", "data", "eventType", "conversationId", "transcripts")
-    + ("speaker", "text", "start", "end", "confidence", "isFinal")
-)
+_EVENT_KEYS = frozenset({"type", "data", "eventType", "conversationId", "transcripts"})
+_ITEM_KEYS = frozenset({"speaker", "text", "start", "end", "confidence", "isFinal"})
+_OUR_KEYS = _EVENT_KEYS | _ITEM_KEYS
 
 _QUOTES_ENVELOPED = 12  # type, its value, data, conversationId, its value, transcripts
 _QUOTES_BARE = 10  # the same without data
