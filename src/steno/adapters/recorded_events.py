@@ -158,8 +158,8 @@ class RecordedEvents:
         unpack = zlib.decompressobj(_GZIP_WINDOW)
         unpacked = 0
         for packed in blocks:
-            rest = packed
-            while rest:
+            rest, more = packed, False
+            while rest or more:
                 if unpack.eof:
                     rest = rest.lstrip(b"\0")  # padding of tapes and block devices
                     if not rest:
@@ -173,6 +173,8 @@ class RecordedEvents:
                 unpacked += len(data)
                 if data:
                     yield data
+                # A full piece: there may be more inside, even when nothing is left to put in.
+                more = len(data) == self._block_bytes and not unpack.eof
                 rest = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
         if not unpack.eof and not self._closing:
             yield Unreadable(0, unpacked, 0, "", "truncated")

@@ -417,7 +417,7 @@ def form_of(head: bytes, *, at_end: bool) -> Form | None:
     at_end = at_end or len(head) >= HEAD_BYTES
     if not text:
         return Form.LINES if at_end else None
-    if text.startswith(b"["):
+    if text.startswith((b"[", b"\x1e")):
         return Form.VALUES
     lines = text.split(b"\n")
     whole = lines if at_end else lines[:-1]
