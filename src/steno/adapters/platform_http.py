@@ -512,8 +512,14 @@ class NotificationsApi:
         )
         return decode_topics(answer.body)
 
-    async def conversation(self, conversation_id: str) -> bytes | None:
+    async def conversation(
+        self, conversation_id: str, *, patience_s: float = PATIENCE_S
+    ) -> bytes | None:
         """Return a conversation as the platform describes it, undecoded; None if it has none.
+
+        Args:
+            conversation_id: Its id.
+            patience_s: Time within which a further try may start; 0 means one try.
 
         Raises:
             LocalProtocolError: ``conversation_id`` is no id.
@@ -526,5 +532,6 @@ class NotificationsApi:
             f"/api/v2/conversations/{quoted(conversation_id)}",
             action="read a conversation",
             accept=frozenset({404, 410}),
+            patience_s=patience_s,
         )
         return answer.body if answer.ok else None

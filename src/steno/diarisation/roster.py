@@ -16,6 +16,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
@@ -45,6 +46,7 @@ __all__ = [
 
 _PLAIN_LABEL = re.compile(r"(agent|customer|system)(?:[ _-]?\d{1,6})?", re.IGNORECASE)
 _MAX_COMMUNICATIONS = 64
+_MAX_TRIES = 3
 _ON_ITS_WAY_S = 120.0
 """A fetch of which nothing was heard for so long is asked for again."""
 
@@ -123,6 +125,7 @@ class _Wanted(msgspec.Struct):
     since: float
     not_before: float = 0.0
     on_its_way_since: float | None = None
+    tries: int = 0
 
 
 class _Known(msgspec.Struct):
@@ -159,6 +162,8 @@ class RosterAttribution:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._wanted: dict[str, _Wanted] = {}
         self._held_until = 0.0
+        self.on_wanted: Callable[[], None] | None = None
+        """Called whenever a roster is newly wanted."""
 
     @property
     def conversations(self) -> int:
@@ -264,13 +269,14 @@ class RosterAttribution:
         """Note that a roster could not be had.
 
         Args:
-            retry_after_s: When to try again; None: not for this piece of speech, nor for
-                ``roster_s`` from now on.
+            retry_after_s: When to try again, unless it has failed too often; None: not before
+                somebody speaks ``roster_s`` from now.
         """
         wanted = self._wanted.get(conversation)
         if wanted is None:
             return
-        if retry_after_s is not None:
+        wanted.tries += 1
+        if retry_after_s is not None and wanted.tries < _MAX_TRIES:
             wanted.on_its_way_since = None
             wanted.not_before = now + retry_after_s
             return
@@ -301,6 +307,8 @@ class RosterAttribution:
 
     def _want(self, conversation: str, urgency: _Urgency, now: float) -> None:
         self._wanted[conversation] = _Wanted(urgency, now)
+        if self.on_wanted is not None:
+            self.on_wanted()
 
     def _due_at(self, wanted: _Wanted) -> float:
         if wanted.on_its_way_since is not None:
@@ -340,7 +348,7 @@ class RosterAttribution:
         return not known.cast.knows(communication)
 
     def _answer(self, fragment: Fragment, known: _Known | None) -> Who:
-        if known is None or known.cast is None or not known.cast.roster.participants:
+        if known is None or known.cast is None:
             return prior(split_lane(fragment.lane)[1])
         return known.cast.who(fragment.lane, fragment.started_us, fragment.ended_us)
 

@@ -58,8 +58,9 @@ from steno.wire.notifications import (
     user_topic,
 )
 from steno.wire.notifications_rest import ChannelInfo, SubscriptionState
+from steno.wire.participants import Roster
 
-__all__ = ["ChannelApi", "NotificationsFeed", "NotificationsSettings", "Timing"]
+__all__ = ["ChannelApi", "NotificationsFeed", "NotificationsSettings", "Timing", "Watcher"]
 
 T = TypeVar("T")
 
@@ -86,6 +87,16 @@ class ChannelApi(Protocol):
         """Remove every topic of a channel."""
 
 
+class Watcher(Protocol):
+    """Who is told of participants and ends; neither method awaits or raises."""
+
+    def seen(self, roster: Roster) -> None:
+        """A queue's or user's topic told who takes part in a conversation."""
+
+    def ended(self, conversation: str) -> None:
+        """A conversation, or one of its communications, is over."""
+
+
 @dataclass(slots=True)
 class _Found:
     """A discovered conversation."""
@@ -109,6 +120,7 @@ class NotificationsFeed:
         queues: Queues whose calls are followed.
         users: Users whose calls are followed.
         settings: Limits.
+        watcher: Told of the participants in what is read anyway.
 
     Raises:
         ConfigError: Nothing to follow, or more than the platform's channels can hold.
@@ -127,12 +139,19 @@ class NotificationsFeed:
         queues: Sequence[str] = (),
         users: Sequence[str] = (),
         settings: NotificationsSettings | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         given = settings or NotificationsSettings()
         self.api = api
         self.common = Common(
-            dialer=dialer, timing=timing, telemetry=telemetry, settings=given, host=host
+            dialer=dialer,
+            timing=timing,
+            telemetry=telemetry,
+            settings=given,
+            host=host,
+            rosters=watcher is not None,
         )
+        self._watcher = watcher
         self.tokens = tokens
         self.subscriptions = Subscriptions(topics=given.topics_per_channel, channels=given.channels)
         self.ever_up = False
@@ -188,6 +207,11 @@ class NotificationsFeed:
 
     def discovered(self, message: Discovered, *, now: float) -> None:
         """Follow a conversation that a queue or user has; note its end."""
+        if self._watcher is not None:
+            if message.roster is not None:
+                self._watcher.seen(message.roster)
+            if message.ended:
+                self._watcher.ended(message.conversation)
         found = self._found.get(message.conversation)
         if message.ended:
             if found is not None and found.ended_at is None:
@@ -219,6 +243,8 @@ class NotificationsFeed:
     def transcript_ended(self, conversation: str, *, now: float) -> None:
         """Take note that one communication is over: the conversation may go on with another."""
         self.heard(conversation, now=now)
+        if self._watcher is not None:
+            self._watcher.ended(conversation)
 
     def conversations_on(self, index: int) -> tuple[str, ...]:
         """Return the conversations of a channel; empty when it may bring any (discovery)."""

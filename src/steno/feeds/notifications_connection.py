@@ -86,13 +86,14 @@ class Common:
         telemetry: Telemetry,
         settings: NotificationsSettings,
         host: str,
+        rosters: bool = False,
     ) -> None:
         self.dialer = dialer
         self.timing = timing
         self.telemetry = telemetry
         self.settings = settings
         self.host = host
-        self.decoder = Decoder(max_bytes=settings.max_message_bytes)
+        self.decoder = Decoder(max_bytes=settings.max_message_bytes, rosters=rosters)
         self.closing = asyncio.Event()
         self.messages = telemetry.counter("steno_feed_messages_total", source=SOURCE)
         self.ignored = telemetry.counter("steno_feed_ignored_total", source=SOURCE)

@@ -65,6 +65,21 @@ EVENTS: Final[dict[str, str]] = {
     "delivery.paused": "A destination is unavailable; everything for it waits.",
     "delivery.resumed": "A destination takes records again.",
     "delivery.settling_failed": "Outcomes could not be stored; records may be delivered again.",
+    "diarisation.reattributed": (
+        "A conversation is over: its last roster gave stored segments another speaker."
+    ),
+    "diarisation.roster_failed": "A bug of ours met one roster; the others go on.",
+    "diarisation.roster_unusable": "The platform described a conversation in an unknown way.",
+    "diarisation.rosters_available": "The platform describes conversations again.",
+    "diarisation.rosters_refused": (
+        "The platform refuses to describe conversations: speakers are told by channel."
+    ),
+    "diarisation.rosters_unavailable": (
+        "Conversations cannot be read from the platform: speakers are told by channel meanwhile."
+    ),
+    "diarisation.segments_unreadable": (
+        "Stored segments could not be read, to put their speakers right; they stay as they are."
+    ),
     "gateway.feeds_slow_to_close": "At the end, a feed did not close its sockets in time.",
     "gateway.started": "The gateway follows.",
     "gateway.stopped": "The gateway has ended; closing line with its totals.",
@@ -183,6 +198,12 @@ METRICS: Final[dict[str, Metric]] = {
     "steno_fragments_total": Metric("counter", (), "Fragments taken in."),
     "steno_sentences_total": Metric("counter", (), "Sentences finished."),
     "steno_segments_total": Metric("counter", (), "Speaker segments finished."),
+    "steno_segments_reattributed_total": Metric(
+        "counter", (), "Stored segments that got another speaker after their conversation's end."
+    ),
+    "steno_rosters_total": Metric(
+        "counter", ("result",), "Rosters asked for, by what became of it."
+    ),
     "steno_records_stored_total": Metric("counter", (), "Records committed to the store."),
     "steno_quarantined_total": Metric(
         "counter", (), "Messages that could not be decoded; their content is gone."

@@ -30,9 +30,10 @@ import msgspec
 
 from steno.core.ids import is_id
 from steno.core.transcript import Fragment, RawText, Role
-from steno.errors import ConfigError
+from steno.errors import ConfigError, RemoteProtocolError
 from steno.ports import ConversationEnded, Quarantined
 from steno.wire.notifications_rest import MAX_CHANNELS, MAX_TOPICS_PER_CHANNEL
+from steno.wire.participants import Roster, decode_roster
 from steno.wire.transcript_stream import MAX_MESSAGE_BYTES, quarantined
 
 SOURCE = "notifications"
@@ -104,10 +105,14 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Discovered(msgspec.Struct, frozen=True, gc=False):
-    """A conversation seen on a queue's or user's topic; ``ended`` when its calls are over."""
+    """A conversation seen on a queue's or user's topic; ``ended`` when its calls are over.
+
+    ``roster`` holds its participants when the decoder was asked for them and can read them.
+    """
 
     conversation: str
     ended: bool
+    roster: Roster | None = None
 
 
 class Ongoing(msgspec.Struct, frozen=True, gc=False):
@@ -177,6 +182,7 @@ class _Call(msgspec.Struct):
 
 class _Participant(msgspec.Struct):
     calls: list[_Call] | None = None
+    state: str | None = None  # topics of calls alone: the participant is its call
 
 
 class _Conversation(msgspec.Struct):
@@ -199,11 +205,17 @@ class Decoder:
 
     Args:
         remembered: Utterances remembered, to drop their repeats.
+        rosters: Participants of discovered conversations are read.
     """
 
     def __init__(
-        self, *, max_bytes: int = MAX_MESSAGE_BYTES, remembered: int = MAX_REMEMBERED
+        self,
+        *,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+        remembered: int = MAX_REMEMBERED,
+        rosters: bool = False,
     ) -> None:
+        self._rosters = rosters
         self._max_bytes = max_bytes
         self._limit = remembered
         self._seen: dict[tuple[str, str, str, bool, int], None] = {}
@@ -241,7 +253,7 @@ class Decoder:
         if topic == "v2.system.socket_closing":
             return [SocketClosing()]
         if (found := _DISCOVERY.fullmatch(topic)) is not None:
-            return _discovered(_conversation(body), calls_only=found[1] is not None)
+            return _discovered(body, calls_only=found[1] is not None, rosters=self._rosters)
         if not topic and not envelope.result:
             raise _Malformed("shape")
         return [IGNORED]
@@ -342,14 +354,27 @@ def _instant_us(text: str | None, utc_us: int) -> int:
     return at_us
 
 
-def _discovered(body: _Conversation, *, calls_only: bool) -> list[Message]:
+def _discovered(data: bytes, *, calls_only: bool, rosters: bool) -> list[Message]:
+    body = _conversation(data)
     if not is_id(body.id):
         raise _Malformed("id")
-    calls = [call for one in body.participants or () for call in one.calls or ()]
-    if not calls and not calls_only:
+    states = [
+        state
+        for one in body.participants or ()
+        for state in ([call.state for call in one.calls] if one.calls else [one.state])
+        if one.calls or state is not None
+    ]
+    if not states and not calls_only:
         return [IGNORED]  # an e-mail or chat: it has no voice to transcribe
-    ended = bool(calls) and all(call.state in _OVER for call in calls)
-    return [Discovered(body.id, ended)]
+    ended = bool(states) and all(state in _OVER for state in states)
+    return [Discovered(body.id, ended, _roster(data) if rosters else None)]
+
+
+def _roster(data: bytes) -> Roster | None:
+    try:
+        return decode_roster(data)
+    except RemoteProtocolError:
+        return None  # that there is a conversation is good to know all the same
 
 
 # --- liveness --------------------------------------------------------------------------------
