@@ -35,6 +35,11 @@ _CODES = {
 }
 
 
+def code_of(status: int) -> str:
+    """Give the machine code that commonly goes with a status."""
+    return _CODES.get(status, "internal.server.error")
+
+
 class ApiRefusal(Exception):
     """A REST call is answered with an error body."""
 
@@ -49,7 +54,7 @@ class ApiRefusal(Exception):
     ) -> None:
         super().__init__(status)
         self.status = status
-        self.code = code or _CODES.get(status, "internal.server.error")
+        self.code = code or code_of(status)
         self.message = message or f"The request was refused with status {status}"
         self.retry_after_s = retry_after_s
         self.params = params or {}
@@ -93,21 +98,21 @@ def new_correlation() -> str:
     return str(uuid.uuid4())
 
 
-def bearer(request: web.Request) -> str:
+def bearer(request: web.Request, *, header_only: bool = False) -> str:
     """Give the bearer token of a request: the header's, else the query's, else ""."""
     header = request.headers.get("Authorization", "")
     if header[:7].lower() == "bearer ":
         return header[7:].strip()
-    return request.query.get("access_token", "")
+    return "" if header_only else request.query.get("access_token", "")
 
 
-def require_token(request: web.Request, region: Region) -> Token:
+def require_token(request: web.Request, region: Region, *, header_only: bool = False) -> Token:
     """Give the live token that a request carries, and count it against its rate limit.
 
     Raises:
         ApiRefusal: 401 without a live token, 429 above the limit.
     """
-    value = bearer(request)
+    value = bearer(request, header_only=header_only)
     now = asyncio.get_running_loop().time()
     if not value:
         raise ApiRefusal(401, "authentication.required", "No authentication bearer token specified")

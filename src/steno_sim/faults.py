@@ -15,9 +15,10 @@ kind               effect, and the keys it reads
                    TCP reset (``reset``; what was sent before is first known to have
                    arrived); ``times`` above 0 spares all but the first so many
 ``refuse``         refuses WebSocket upgrades with ``status`` (503)
+``deny``           refuses subscriptions on event sockets with ``status`` (403)
 ``silence``        half-open: no frame, no pong, no close answer; ``for_s`` 0 is for ever
 ``slow_pong``      pongs come ``delay_s`` late
-``answer``         requests matching ``path`` and ``method`` are answered ``status``, with
+``answer``         requests matching ``path`` and ``method`` are answered ``status`` (503), with
                    ``retry_after_s`` when above 0; ``body`` replaces the JSON error
 ``delay``          requests matching ``path`` and ``method`` wait ``delay_s``
 ``expire_tokens``  every token given out so far expires now
@@ -26,7 +27,8 @@ kind               effect, and the keys it reads
                    closes at once); ``for_s`` 0 is until ``region_up``
 ``region_up``      the port is open again
 ``malformed``      ``times`` extra frames of ``form``: invalid_json, truncated, wrong_types,
-                   missing_fields, binary, invalid_utf8, huge, unknown_event, array
+                   missing_fields, binary, invalid_utf8, huge, unknown_event, array,
+                   bad_times (event sockets: speech that ends before it starts)
 ``duplicate``      the next ``times`` fragments are sent twice
 ``reorder``        the next ``times`` partials change places with the frame after them
 ``socket_closing`` notification sockets get the notice; closed with 1001 after ``delay_s`` (60)
@@ -34,8 +36,8 @@ kind               effect, and the keys it reads
 ``idle_close``     notification sockets are closed with 1001
 =================  ===========================================================================
 
-``region`` limits a fault to one region, ``target`` to ``stream`` or ``channel`` sockets, and
-``conversation`` to sockets that carry it.
+``region`` limits a fault to one region, ``target`` to ``stream``, ``channel`` or ``event``
+sockets, and ``conversation`` to sockets that carry it.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ import msgspec
 Kind = Literal[
     "drop",
     "refuse",
+    "deny",
     "silence",
     "slow_pong",
     "answer",
@@ -76,10 +79,11 @@ Form = Literal[
     "huge",
     "unknown_event",
     "array",
+    "bad_times",
 ]
-Target = Literal["all", "stream", "channel"]
+Target = Literal["all", "stream", "channel", "event"]
 
-STANDING: frozenset[str] = frozenset({"refuse", "answer", "delay"})
+STANDING: frozenset[str] = frozenset({"refuse", "deny", "answer", "delay"})
 """Kinds that wait for a request; the others act on what is there when they start."""
 
 
@@ -96,7 +100,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     for_s: float = 0.0
     path: str = "*"
     method: str = "*"
-    status: int = 503
+    status: int = 0
     retry_after_s: float = 0.0
     body: str = ""
     delay_s: float = 0.0
@@ -104,6 +108,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reset: bool = False
     mode: Literal["stop", "accept"] = "stop"
     form: Form = "invalid_json"
+
+    @property
+    def refusal(self) -> int:
+        """The status of a refusal: ``status``, or what the kind means when none is given."""
+        return self.status or (403 if self.kind == "deny" else 503)
 
     @property
     def uses(self) -> int:

@@ -11,17 +11,18 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from aiohttp import WSMsgType
 
 from steno_sim import wire
 from steno_sim.channels import Channel, ChannelBook, Limits
 from steno_sim.faults import STANDING, Fault, FaultBook
+from steno_sim.malformed import malformed
 from steno_sim.oauth import TokenService
 from steno_sim.sockets import Socket
 
+EventForm = Literal["wrapped", "bare", "mixed"]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -33,10 +34,15 @@ class RegionSettings(msgspec.Struct, frozen=True):
         heartbeat_s: Time between heartbeats on notification sockets.
         idle_close_s: Notification sockets that say nothing for so long get 1001 (0: never).
         rate_limit: REST calls of a token per ``rate_window_s`` (0: no limit).
-        token_end_code: Close code for stream sockets whose token ended (0: they stay).
+        token_end_code: Close code for stream and event sockets whose token ended (0: they stay).
         config_delay_s: Time that a transcription config PUT takes.
         closing_notice_s: From ``v2.system.socket_closing`` to the close.
         require_subprotocol: The stream refuses a client that does not offer ``v2``.
+        event_form: Events of event sockets lie under ``data`` (``wrapped``), are sent ``bare``,
+            or by turns (``mixed``).
+        events_unasked: Event sockets get events without a subscription.
+        event_upgrades: Event sockets that an OAuth client may open per ``rate_window_s``;
+            more get 429 (0: no limit).
     """
 
     limits: Limits = Limits()
@@ -48,6 +54,9 @@ class RegionSettings(msgspec.Struct, frozen=True):
     config_delay_s: float = 0.0
     closing_notice_s: float = 60.0
     require_subprotocol: bool = True
+    event_form: EventForm = "wrapped"
+    events_unasked: bool = False
+    event_upgrades: int = 0
 
 
 class ConfigPut(msgspec.Struct, frozen=True):
@@ -75,6 +84,7 @@ class Region:
         self.faults = FaultBook()
         self.channels: ChannelBook[Socket] = ChannelBook(settings.limits)
         self.streams: list[Socket] = []
+        self.events: list[Socket] = []
         self.up = True
         self.sent = 0
         self.duplicates_left = 0
@@ -109,15 +119,20 @@ class Region:
         self._timers.clear()
 
     def sockets(self) -> list[Socket]:
-        """Give every connected socket of both families."""
+        """Give every connected socket of all families."""
         channels = [c.socket for c in self.channels.all() if c.socket is not None]
-        return [*self.streams, *channels]
+        return [*self.streams, *self.events, *channels]
+
+    def audience(self) -> int:
+        """Count the sockets that hear something; an event socket does once it subscribed."""
+        deaf = sum(not self._told(s) for s in self.events)
+        return len(self.sockets()) - deaf
 
     def add(self, socket: Socket) -> None:
         """Take a freshly upgraded socket in; on a channel it ends the one before it."""
         self.upgrades += 1
         if socket.channel is None:
-            self.streams.append(socket)
+            (self.events if socket.kind == "event" else self.streams).append(socket)
         else:
             before, socket.channel.socket = socket.channel.socket, socket
             if before is not None:
@@ -130,6 +145,7 @@ class Region:
         self._pings_before += socket.pings
         if socket.channel is None:
             self.streams = [s for s in self.streams if s is not socket]
+            self.events = [s for s in self.events if s is not socket]
         elif socket.channel.socket is socket:
             socket.channel.socket = None
         self.changed()
@@ -166,6 +182,22 @@ class Region:
             # The platform stops delivering when the token behind a channel ends.
             if socket is None or channel.expires <= now or not channel.token.alive(now):
                 continue
+            reached = await self.send_speech(socket, data, final=final) or reached
+        return reached
+
+    def event_listeners(self, conversation_id: str) -> list[Socket]:
+        """Give the event sockets that are to get the events of a conversation."""
+        return [
+            s for s in self.events if not s.closing and self._told(s) and s.wants(conversation_id)
+        ]
+
+    def _told(self, socket: Socket) -> bool:
+        return self.settings.events_unasked or wire.SEGMENT_EVENT in socket.events
+
+    async def send_event(self, conversation_id: str, data: bytes, *, final: bool) -> bool:
+        """Send an event to every event socket that wants it; tell whether one got it."""
+        reached = False
+        for socket in self.event_listeners(conversation_id):
             reached = await self.send_speech(socket, data, final=final) or reached
         return reached
 
@@ -294,9 +326,8 @@ class Region:
             self._later(_call(self.bring_up()))
 
     def _malformed(self, fault: Fault, now: float) -> None:
-        data, opcode = malformed(fault)
-
         async def write(socket: Socket) -> None:
+            data, opcode = malformed(fault.form, event=socket.kind == "event")
             for _ in range(fault.uses):
                 await socket.send(data, opcode=opcode)
 
@@ -363,6 +394,7 @@ class Region:
             "tokens_refused": self.tokens.refused,
             "sockets": len(sockets),
             "stream_sockets": len(self.streams),
+            "event_sockets": len(self.events),
             "peak_sockets": self.peak_sockets,
             "upgrades": self.upgrades,
             "refused_upgrades": self.refused_upgrades,
@@ -410,35 +442,3 @@ _STRIKES: dict[str, Callable[[Region, Fault, float], None]] = {
     "channel_expired": Region._channel_expired,
     "idle_close": Region._idle_close,
 }
-
-
-_SAMPLE = (
-    b'{"event":"TRANSCRIPT_UPDATE","conversationId":"fa017000-0000-4000-8000-000000000000",'
-    b'"participantId":"fa017000-0000-4000-8000-000000000001","transcript":"never said",'
-    b'"confidence":0.9,"isFinal":true,"language":"en-US","timestamp":"2026-01-01T00:00:00Z"}'
-)
-
-
-def malformed(fault: Fault) -> tuple[bytes, WSMsgType]:
-    """Give a frame that breaks the protocol in the way a fault asks for."""
-    text, binary = WSMsgType.TEXT, WSMsgType.BINARY
-    match fault.form:
-        case "invalid_json":
-            return b'{"event":"TRANSCRIPT_UPDATE",,}', text
-        case "truncated":
-            return _SAMPLE[:120], text
-        case "wrong_types":
-            wrong = _SAMPLE.replace(b'"confidence":0.9', b'"confidence":"high"')
-            return wrong.replace(b'"isFinal":true', b'"isFinal":"yes"'), text
-        case "missing_fields":
-            return b'{"event":"TRANSCRIPT_UPDATE","transcript":"never said"}', text
-        case "binary":
-            return bytes(range(256)), binary
-        case "invalid_utf8":
-            return _SAMPLE.replace(b"never said", b"never \xff\xfe said"), text
-        case "huge":
-            return _SAMPLE.replace(b"never said", b"never said " * 400_000), text
-        case "unknown_event":
-            return b'{"event":"SOMETHING_NEW","topicName":"v2.unknown","eventBody":{}}', text
-        case "array":
-            return b"[1,2,3]", text

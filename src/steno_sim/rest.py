@@ -12,6 +12,7 @@ from aiohttp import web
 
 from steno_sim import wire
 from steno_sim.answers import (
+    CORRELATION,
     ApiRefusal,
     json_answer,
     require_permission,
@@ -120,7 +121,7 @@ class Api:
         if self.region.settings.require_subprotocol and "v2" not in protocols:
             raise ApiRefusal(400, "bad.request", "The subprotocol v2 must be offered")
         wanted = frozenset(v for v in request.query.getall("conversationId", []) if v)
-        ws = await _upgrade(request, protocols=("v2",))
+        ws = await upgrade(request, protocols=("v2",))
         socket = Socket(
             ws, request, "stream", self.region, now=_now(), token=token, conversations=wanted
         )
@@ -293,7 +294,7 @@ class Api:
         channel = self.region.channels.get(request.match_info["channel"], now=_now())
         if channel is None:
             raise ApiRefusal(404, "not.found", "The channel was not found")
-        ws = await _upgrade(request)
+        ws = await upgrade(request)
         socket = Socket(
             ws, request, "channel", self.region, now=_now(), token=channel.token, channel=channel
         )
@@ -362,7 +363,12 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _upgrade(request: web.Request, protocols: tuple[str, ...] = ()) -> web.WebSocketResponse:
+async def upgrade(request: web.Request, protocols: tuple[str, ...] = ()) -> web.WebSocketResponse:
+    """Upgrade to a WebSocket that answers nothing by itself.
+
+    Raises:
+        ApiRefusal: 400 when no upgrade was asked for.
+    """
     if request.headers.get("Upgrade", "").lower() != "websocket":
         raise ApiRefusal(400, "bad.request", "This path is a WebSocket")
     # Pings and closes are answered by us, so that they can be late or missing.
@@ -374,6 +380,7 @@ async def _upgrade(request: web.Request, protocols: tuple[str, ...] = ()) -> web
         timeout=2.0,
         max_msg_size=_MAX_MESSAGE_BYTES,
     )
+    ws.headers["ININ-Correlation-Id"] = request[CORRELATION]
     await ws.prepare(request)
     return ws
 

@@ -3,7 +3,7 @@
 A scenario is one TOML file (JSON with the same keys works too). It holds conversations,
 or a load description, or names no conversation at all (an idle organisation). Unknown keys
 are an error. The same file feeds both wire families: the transcript stream gets fragments,
-the notification topics get utterances.
+the notification topics get utterances, the event socket gets segments.
 
 Top level::
 
@@ -28,6 +28,21 @@ Top level::
     reorder = 0.05               # a partial changes places with the next partial of its utterance
     late = 0.02                  # growing only: the last partial comes again after its final
 
+    [diarisation]                # blemishes of speaker segments; shares are 0..1, 0 by default
+    labels = "numbers"           # "numbers": speaker_0, speaker_1 …; "roles": agent, customer,
+                                 # agent-2 …; both local to the conversation
+    no_speaker = 0.05            # segments without a speaker (topics: channel UNKNOWN)
+    faint = 0.05                 # finals below 0.5
+    unsure = 0.05                # finals from 0.5 to 0.85
+    overlaps = 0.1               # turns that begin before the one before has ended
+    never_final = 0.02           # only partials come
+    corrected = 0.05             # the final comes again, with one more word and more confidence
+    late = 0.05                  # the final comes late_s later, after what was said next
+    late_s = 3.0
+    joined = 0.1                 # the update waits and shares an event with the next one
+    undiarised = 0.0             # conversations that name no speaker (topics: channel BOTH)
+    wander_s = 0.0               # bounds of partials are off by up to so much
+
     [[faults]]                   # optional, any number: see steno_sim.faults
     kind = "drop"
     after = 100
@@ -48,8 +63,13 @@ Top level::
 A turn is one utterance. ``say`` is a sentence, or a list of sentences spoken in one breath;
 write one list item for each sentence, since the ground truth counts them. Further keys of a
 turn: ``language``, ``mode``, ``after_s`` (silence before it; negative talks over the turn
-before), ``confidence``, ``leg`` (1, 2, …: the communication it belongs to, as after a
-transfer) and ``pieces`` (cut exactly there: ``say`` must then be absent).
+before), ``confidence``, ``leg`` (1, 2, …: the communication it belongs to, as after some
+transfers), ``pieces`` (cut exactly there: ``say`` must then be absent), ``agent`` (the call
+was transferred to this agent before the turn; warm when the turn overlaps the one before),
+``voice`` (a name for a further person at the same end) and ``blemishes`` (a list of
+no_speaker, faint, unsure, never_final, corrected, late, joined: exactly these, in place of
+the shares). A turn of ``who = "ivr"`` is a menu's prompt; the queue and the agent follow the
+last one. A conversation's own ``diarised = false`` or ``true`` overrides the share.
 
 Planted personal data stand in braces, ``{kind:words}``, kind one of ``phone card email ssn
 iban`` or any word of lower-case letters. ``{phone#1:four one five}`` … ``{phone#1:five
@@ -85,8 +105,20 @@ import msgspec
 from steno_sim.faults import Fault
 
 Mode = Literal["growing", "increments"]
-Who = Literal["customer", "agent"]
+Who = Literal["customer", "agent", "ivr"]
+BlemishKind = Literal["no_speaker", "faint", "unsure", "never_final", "corrected", "late", "joined"]
 
+SHARES = (
+    "no_speaker",
+    "faint",
+    "unsure",
+    "overlaps",
+    "never_final",
+    "corrected",
+    "late",
+    "joined",
+    "undiarised",
+)
 _NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
 
 
@@ -113,6 +145,23 @@ class Noise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     late: float = 0.0
 
 
+class Diarisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How speakers are labelled, and shares of segments that are blemished."""
+
+    labels: Literal["numbers", "roles"] = "numbers"
+    no_speaker: float = 0.0
+    faint: float = 0.0
+    unsure: float = 0.0
+    overlaps: float = 0.0
+    never_final: float = 0.0
+    corrected: float = 0.0
+    late: float = 0.0
+    late_s: float = 3.0
+    joined: float = 0.0
+    undiarised: float = 0.0
+    wander_s: float = 0.0
+
+
 class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One utterance of one participant."""
 
@@ -124,6 +173,9 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after_s: float | None = None
     confidence: float | None = None
     leg: int = 1
+    agent: str = ""
+    voice: str = ""
+    blemishes: list[BlemishKind] | None = None
 
     @property
     def sentences(self) -> list[str]:
@@ -142,6 +194,7 @@ class Call(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     language: str = "en-US"
     queue: str = "support"
     agent: str = "agent"
+    diarised: bool | None = None
 
 
 class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,6 +221,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reflect_config: bool = False
     style: Style = Style()
     noise: Noise = Noise()
+    diarisation: Diarisation = Diarisation()
     faults: list[Fault] = []
     conversations: list[Call] = []
     load: Load | None = None
@@ -228,6 +282,7 @@ def _check(scenario: Scenario, source: str) -> None:
     for name in ("duplicates", "reorder", "late"):
         if not 0 <= getattr(scenario.noise, name) <= 1:
             raise ScenarioError(f"{source}: noise.{name} must lie in 0..1")
+    _check_diarisation(scenario.diarisation, source)
     if scenario.load is not None and scenario.conversations:
         raise ScenarioError(f"{source}: a scenario has conversations or a load, not both")
     if scenario.load is not None:
@@ -239,6 +294,16 @@ def _check(scenario: Scenario, source: str) -> None:
                 raise ScenarioError(f"{where}: give say or pieces, one of them")
             if not all(s.strip() for s in [*turn.sentences, *turn.pieces]):
                 raise ScenarioError(f"{where}: an empty text")
+            if turn.who == "ivr" and any(t.who == "agent" for t in call.turns[:place]):
+                raise ScenarioError(f"{where}: a menu speaks before any agent")
+
+
+def _check_diarisation(spec: Diarisation, source: str) -> None:
+    for name in SHARES:
+        if not 0 <= getattr(spec, name) <= 1:
+            raise ScenarioError(f"{source}: diarisation.{name} must lie in 0..1")
+    if spec.late_s < 0 or spec.wander_s < 0:
+        raise ScenarioError(f"{source}: diarisation.late_s and wander_s start from 0")
 
 
 def _check_load(spec: Load, source: str) -> None:

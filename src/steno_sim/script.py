@@ -21,10 +21,13 @@ from typing import Protocol
 
 import msgspec
 
+from steno_sim.blemishes import Blemishes, choose, first_hearing, overlap_s
+from steno_sim.people import Cast, Person
 from steno_sim.scenario import Call, Load, Mode, Scenario, Style, Turn, Who
 
 _SPACE = uuid.UUID("6f0a4c1e-58a2-4d0b-9d43-2f4b8e7a9c11")
 _SECRET = re.compile(r"\{([a-z]+)(?:#(\d+))?:([^{}]*)\}")
+_CORRECTED_AFTER_US = 800_000
 _ONGOING_EVERY_US = 300_000_000  # a status every 5 minutes, whatever is said
 
 
@@ -37,6 +40,7 @@ class What(IntEnum):
     FRAGMENT = 3
     SESSION_ENDED = 4
     ENDED = 5
+    CHANGED = 6  # somebody joined or left
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -69,8 +73,49 @@ class Utterance(msgspec.Struct, frozen=True):
     last: int
 
 
+class Version(msgspec.Struct, frozen=True):
+    """A final of a segment: what it says, and the number of the fragment that says it.
+
+    Times are seconds from the start of the conversation, as the event socket writes them.
+    """
+
+    key: int
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """One piece of one person's speech as a collector is to know it.
+
+    Attributes:
+        utterance: Number of the utterance.
+        speaker: Label on the event socket; empty when it names nobody.
+        channel_speaker: The person behind the channel of the notification topics: agent,
+            agent-2 … by transfer, customer, system; empty when the channel names nobody.
+        marked: Text with the planted secrets in braces.
+        overlapped: Somebody else speaks at the same time.
+        blemishes: What is wrong with it.
+        versions: Its finals in the order in which they are sent; the last is right.
+    """
+
+    utterance: int
+    speaker: str
+    channel_speaker: str
+    participant: str
+    user: str
+    communication: str
+    marked: str
+    start_s: float
+    end_s: float
+    overlapped: bool
+    blemishes: list[str]
+    versions: list[Version]
+
+
 class Plan(msgspec.Struct, frozen=True):
-    """One conversation's fixed facts."""
+    """One conversation's fixed facts; ``agents`` are the user ids of all its agents."""
 
     number: int
     id: str
@@ -82,10 +127,7 @@ class Plan(msgspec.Struct, frozen=True):
     agent_participant: str
     communications: list[str]
     fragments: int
-
-    def participant(self, who: Who) -> str:
-        """Give the participant id of a side."""
-        return self.agent_participant if who == "agent" else self.customer_participant
+    agents: list[str]
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -94,7 +136,10 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     ``stamp_us`` is its own time: it differs from ``due_us`` when the piece was delayed or
     moved. ``whole`` is the utterance so far, where it is kept: see ``Script.whole``.
     ``since_us`` is where the words begin that ``text`` holds, ``utterance_us`` where the
-    utterance does.
+    utterance does. ``begin_us`` to ``until_us`` are the bounds of the utterance so far as
+    segments tell them, from the start of the conversation. ``speaker`` is the label on the
+    event socket and ``channel`` that of the topics. ``joined`` waits for the next fragment
+    and shares its event; ``correction`` is a second final, which the stream does not have.
     """
 
     due_us: int
@@ -111,6 +156,12 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     utterance: int = -1
     since_us: int = 0
     utterance_us: int = 0
+    begin_us: int = 0
+    until_us: int = 0
+    speaker: str = ""
+    channel: str = "EXTERNAL"
+    joined: bool = False
+    correction: bool = False
 
 
 class Script(Protocol):
@@ -137,6 +188,14 @@ class Script(Protocol):
 
     def whole(self, piece: Piece) -> str:
         """Give the text of a fragment's utterance up to and with the fragment."""
+        ...
+
+    def people(self, conversation: int) -> list[Person]:
+        """Give everybody who ever takes part in a conversation, by its number."""
+        ...
+
+    def segments(self, conversation: int) -> list[Segment]:
+        """Give the segments of a conversation, one for each utterance."""
         ...
 
 
@@ -201,6 +260,7 @@ class SpokenScript:
         if call.start_s is not None and not repeated:
             start_s = call.start_s
         legs = max((t.leg for t in call.turns), default=1)
+        agents = [t.agent for t in call.turns]
         return Plan(
             number=number,
             id=call.id if call.id and not repeated else stable_id("conversation", *name),
@@ -211,11 +271,22 @@ class SpokenScript:
             customer_participant=stable_id("customer", *name),
             agent_participant=stable_id("agent", *name),
             communications=[stable_id("leg", n, *name) for n in range(1, legs + 1)],
-            fragments=sum(
-                len(cut(t, self._scenario.style, self._rng(number, i)))
-                for i, t in enumerate(call.turns)
-            ),
+            fragments=sum(self._count(number, i, t) for i, t in enumerate(call.turns)),
+            agents=[named_id("user", a) for a in dict.fromkeys([call.agent, *agents]) if a],
         )
+
+    def _count(self, number: int, place: int, turn: Turn) -> int:
+        """Count the fragments of a turn; a correction is one more."""
+        increments = cut(turn, self._scenario.style, self._rng(number, place))
+        return len(increments) + ("corrected" in self._blemishes(number, place, turn))
+
+    def _blemishes(self, number: int, place: int, turn: Turn) -> Blemishes:
+        return choose(turn, self._scenario.diarisation, self._rng(number, place, "diarisation"))
+
+    def _diarised(self, number: int) -> bool:
+        said = self._calls[number].diarised
+        draw = self._rng(number, "diarised").random()
+        return draw >= self._scenario.diarisation.undiarised if said is None else said
 
     def _rng(self, *name: object) -> random.Random:
         # Not for secrets: the point is that it repeats.
@@ -242,6 +313,14 @@ class SpokenScript:
     def whole(self, piece: Piece) -> str:
         """Give the text of a fragment's utterance up to and with the fragment."""
         return piece.whole
+
+    def people(self, conversation: int) -> list[Person]:
+        """Give everybody who ever takes part in a conversation, by its number."""
+        return self._layout(conversation).cast.people
+
+    def segments(self, conversation: int) -> list[Segment]:
+        """Give the segments of a conversation, one for each utterance."""
+        return self._layout(conversation).segments()
 
     def pieces(self) -> Iterator[Piece]:
         """Give every piece in the order in which it falls due; lays out what has begun."""
@@ -286,43 +365,128 @@ def cut(turn: Turn, style: Style, rng: random.Random) -> list[str]:
     return increments
 
 
+def version_of(piece: Piece) -> Version:
+    """Give the final that a fragment is."""
+    start_s, end_s = piece.begin_us / 1e6, piece.until_us / 1e6
+    return Version(piece.key, piece.whole, start_s, end_s, piece.confidence)
+
+
+def _to_ms(us: int) -> int:
+    """Give a time rounded to whole milliseconds, in microseconds."""
+    return round(us / 1000) * 1000
+
+
+def _numbered(label: str, number: int) -> str:
+    return label if number == 1 else f"{label}-{number}"
+
+
+def _person_name(name: str) -> str:
+    """Give the name to show of an agent that a scenario names, or names by its id."""
+    try:
+        uuid.UUID(name)
+    except ValueError:
+        return name.replace("-", " ").title()
+    return "Agent"
+
+
 class _Layout:
     """One conversation, laid out in time."""
 
     def __init__(self, script: SpokenScript, number: int) -> None:
+        plan = script.plans[number]
         self.utterances: list[Utterance] = []
         self.pieces: list[Piece] = []
-        self._plan = script.plans[number]
+        self.cast = Cast(plan.customer_participant, plan.queue, plan.communications)
+        self._segments: list[Segment] = []
+        self._plan = plan
         self._script = script
         self._scenario = script._scenario
         self._call: Call = script._calls[number]
+        self._diarised = script._diarised(number)
+        self._labels: dict[tuple[str, str], str] = {}
+        self._agent = self._call.agent
+        self._agent_participant = plan.agent_participant
+        self._agents_on = [self._call.agent]
+        self._spoken_us = plan.start_us
         self._key = 0
         self._build()
 
     def _build(self) -> None:
-        plan = self._plan
+        plan, turns = self._plan, self._call.turns
+        menu = max((n for n, t in enumerate(turns) if t.who == "ivr"), default=-1)
         self._note(What.STARTED, plan.start_us, 1)
-        self._note(What.ANSWERED, plan.start_us + 1000, 1)
+        self.cast.begin(plan.start_us, ivr=self._menu_participant if menu >= 0 else "")
+        if menu < 0:
+            self._answered(plan.start_us + 1000)
         clock = plan.start_us + 2000
-        leg = 1
+        leg, before = 1, clock
         self._note(What.SESSION, clock, leg)
         clock += round(self._scenario.lead_in_s * 1e6)
         ongoing = plan.start_us + _ONGOING_EVERY_US
-        for place, turn in enumerate(self._call.turns):
+        for place, turn in enumerate(turns):
+            begin = max(plan.start_us + 3000, clock + self._gap_us(place, clock - before))
+            if turn.agent and turn.agent != self._agent:
+                self._transfer(turn.agent, begin)
             if turn.leg != leg:
                 self._note(What.SESSION_ENDED, clock, leg)
                 leg = turn.leg
+                self.cast.redial(leg, ended_us=clock, begun_us=clock + 1000)
                 self._note(What.SESSION, clock + 1000, leg)
-            gap_s = self._scenario.style.gap_s if turn.after_s is None else turn.after_s
-            begin = max(plan.start_us + 3000, clock + round(gap_s * 1e6))
-            clock = self._speak(place, turn, begin)
+                self._note(What.CHANGED, clock + 1000, leg)
+            before, clock = begin, self._speak(place, turn, begin)
+            self._spoken_us = max(self._spoken_us, clock)
+            if place == menu:
+                self.cast.wait(clock)
+                self._note(What.CHANGED, clock, leg)
+                clock += round(self._scenario.style.gap_s * 1e6)
+                self._answered(clock)
             while clock >= ongoing:
                 self._note(What.SESSION, ongoing, leg)
                 ongoing += _ONGOING_EVERY_US
-        end = max((p.due_us for p in self.pieces), default=clock) + 1000
+        end = self._end_us(clock)
         self._note(What.SESSION_ENDED, end, leg)
+        self.cast.end(end)
         self._note(What.ENDED, end + 1000, leg)
         self.pieces.sort(key=lambda p: p.due_us)
+
+    def _end_us(self, clock: int) -> int:
+        """Give when the call ends; a late final may come afterwards, as on the platform."""
+        late = {place for place, s in enumerate(self._segments) if "late" in s.blemishes}
+        due = [p.due_us for p in self.pieces if not (p.final and p.utterance in late)]
+        return max(due, default=clock) + 1000
+
+    @property
+    def _menu_participant(self) -> str:
+        return stable_id("ivr", self._plan.customer_participant)
+
+    def _gap_us(self, place: int, spoken_us: int) -> int:
+        """Give the silence before a turn; below 0 when it talks over the one before."""
+        turn = self._call.turns[place]
+        before = self._call.turns[place - 1] if place else None
+        draw = self._script._rng(self._plan.number, place, "overlap").random()
+        over_s = overlap_s(turn, before, spoken_us / 1e6, self._scenario.diarisation, draw)
+        gap_s = self._scenario.style.gap_s if turn.after_s is None else turn.after_s
+        return round((-over_s or gap_s) * 1e6)
+
+    def _answered(self, at_us: int) -> None:
+        user = named_id("user", self._agent)
+        self.cast.answer(self._agent_participant, user, _person_name(self._agent), at_us)
+        self._note(What.ANSWERED, at_us, 1)
+
+    def _transfer(self, agent: str, begin: int) -> None:
+        """Hand the call to another agent before the turn that begins then."""
+        left = max(self._spoken_us, self._plan.start_us + 2000)
+        joined = (left + begin) // 2 if begin > left else begin - 1000  # warm: joins first
+        before, self._agent = self._agent_participant, agent
+        self._agents_on.append(agent)
+        self._agent_participant = stable_id(
+            "agent", len(self._agents_on), self._plan.agent_participant
+        )
+        self.cast.leave(before, left)
+        user = named_id("user", agent)
+        self.cast.answer(self._agent_participant, user, _person_name(agent), joined)
+        self._note(What.CHANGED, left, 1)
+        self._note(What.CHANGED, joined, 1)
 
     def _note(self, what: What, at_us: int, leg: int) -> None:
         self.pieces.append(
@@ -331,25 +495,29 @@ class _Layout:
 
     def _speak(self, place: int, turn: Turn, begin: int) -> int:
         """Lay out one turn; give when its speech ends."""
-        style = self._scenario.style
-        increments = cut(turn, style, self._script._rng(self._plan.number, place))
-        rng = self._script._rng(self._plan.number, place, "detail")
+        style, plan = self._scenario.style, self._plan
+        increments = cut(turn, style, self._script._rng(plan.number, place))
+        rng = self._script._rng(plan.number, place, "detail")
+        blemishes = self._script._blemishes(plan.number, place, turn)
         mode = turn.mode or style.mode
         mean = style.confidence if turn.confidence is None else turn.confidence
+        mean = blemishes.confidence or mean
+        speaker, channel = self._voice(turn, blemishes)
         word_us = 1e6 / style.words_per_s
         fragments: list[Piece] = []
         whole, clock = "", begin
         for number, words in enumerate(increments):
-            final = number == len(increments) - 1
+            last = number == len(increments) - 1
             since, clock = clock, clock + round(len(words.split()) * word_us)
             whole = f"{whole} {words}" if whole else words
-            due = clock + (round(style.final_delay_s * 1e6) if final else 0)
-            spread = rng.uniform(-0.02, 0.02) - (0.0 if final else 0.05)
+            due = clock + (round(style.final_delay_s * 1e6) if last else 0)
+            final = last and "never_final" not in blemishes
+            spread = rng.uniform(-0.02, 0.02) - (0.0 if last else 0.05)
             fragments.append(
                 Piece(
                     due_us=due,
                     stamp_us=due,
-                    conversation=self._plan.number,
+                    conversation=plan.number,
                     what=What.FRAGMENT,
                     key=self._key + number,
                     text=whole if mode == "growing" else words,
@@ -360,11 +528,68 @@ class _Layout:
                     utterance=place,
                     since_us=begin if mode == "growing" else since,
                     utterance_us=begin,
+                    begin_us=_to_ms(begin - plan.start_us),
+                    until_us=_to_ms(clock - plan.start_us),
+                    speaker=speaker,
+                    channel=channel,
+                    joined="joined" in blemishes and last,
                 )
             )
+        fragments = self._spoil(fragments, blemishes, place)
         self._remember(place, turn, mode, whole, begin, clock, len(fragments))
+        self._remember_segment(turn, fragments, blemishes)
         self.pieces += self._blemish(fragments, mode, rng)
         return clock
+
+    def _voice(self, turn: Turn, blemishes: Blemishes) -> tuple[str, str]:
+        """Give a turn's label on the event socket, and its channel on the topics."""
+        person = (turn.who, self._agent if turn.who == "agent" else turn.voice)
+        if person not in self._labels:
+            self._labels[person] = self._new_label(turn.who)
+        if not self._diarised:
+            return "", "BOTH"
+        if "no_speaker" in blemishes:
+            return "", "UNKNOWN"
+        return self._labels[person], "EXTERNAL" if turn.who == "customer" else "INTERNAL"
+
+    def _new_label(self, who: Who) -> str:
+        if self._scenario.diarisation.labels == "numbers":
+            return f"speaker_{len(self._labels)}"
+        return _numbered(
+            "system" if who == "ivr" else who, 1 + sum(w == who for w, _ in self._labels)
+        )
+
+    def _spoil(self, fragments: list[Piece], blemishes: Blemishes, place: int) -> list[Piece]:
+        """Give the fragments with loose bounds, a late final, or a final and its correction."""
+        spec, replace = self._scenario.diarisation, msgspec.structs.replace
+        rng = self._script._rng(self._plan.number, place, "bounds")
+        wander = round(spec.wander_s * 1e6)
+        spoilt = []
+        for piece in fragments:
+            begin = max(0, piece.begin_us + rng.randint(-wander, wander))
+            until = max(begin + 10_000, piece.until_us + rng.randint(-wander, wander))
+            if wander and not piece.final:
+                piece = replace(piece, begin_us=_to_ms(begin), until_us=_to_ms(until))
+            spoilt.append(piece)
+        final = spoilt[-1]
+        if "late" in blemishes:
+            final = spoilt[-1] = replace(final, due_us=final.due_us + round(spec.late_s * 1e6))
+        if "corrected" in blemishes:
+            spoilt[-1:] = self._twice(final)
+        return spoilt
+
+    def _twice(self, final: Piece) -> list[Piece]:
+        """Give a final as it was heard first, and its correction."""
+        replace = msgspec.structs.replace
+        text, confidence = first_hearing(final.whole, final.confidence)
+        word_us = round(1e6 / self._scenario.style.words_per_s)
+        until = final.until_us - (_to_ms(word_us) if text != final.whole else 0)
+        first = replace(final, whole=text, confidence=confidence, until_us=until)
+        at = final.due_us + _CORRECTED_AFTER_US
+        second = replace(
+            final, key=final.key + 1, due_us=at, stamp_us=at, correction=True, joined=False
+        )
+        return [first, second]
 
     def _remember(
         self, place: int, turn: Turn, mode: Mode, text: str, begin: int, end: int, count: int
@@ -377,7 +602,7 @@ class _Layout:
                 id=stable_id("utterance", plan.id, place),
                 number=place,
                 who=turn.who,
-                participant=plan.participant(turn.who),
+                participant=self._participant(turn.who),
                 leg=turn.leg,
                 language=turn.language or plan.language,
                 mode=mode,
@@ -391,6 +616,52 @@ class _Layout:
             )
         )
         self._key += count
+
+    def _participant(self, who: Who) -> str:
+        if who == "ivr":
+            return self._menu_participant
+        return self._agent_participant if who == "agent" else self._plan.customer_participant
+
+    def _remember_segment(self, turn: Turn, sent: list[Piece], blemishes: Blemishes) -> None:
+        utterance, last = self.utterances[-1], sent[-1]
+        base = self._plan.start_us
+        named = last.channel in ("INTERNAL", "EXTERNAL")
+        agents = list(dict.fromkeys(self._agents_on))
+        speakers = {
+            "ivr": "system",
+            "customer": "customer",
+            "agent": _numbered("agent", agents.index(self._agent) + 1),
+        }
+        self._segments.append(
+            Segment(
+                utterance=utterance.number,
+                speaker=last.speaker,
+                channel_speaker=speakers[turn.who] if named else "",
+                participant=utterance.participant,
+                user=named_id("user", self._agent) if turn.who == "agent" else "",
+                communication=self._plan.communications[turn.leg - 1],
+                marked=" ".join(" ".join(turn.pieces or turn.sentences).split()),
+                start_s=_to_ms(utterance.start_us - base) / 1e6,
+                end_s=_to_ms(utterance.end_us - base) / 1e6,
+                overlapped=False,
+                blemishes=[*blemishes.kinds, *([] if self._diarised else ["undiarised"])],
+                versions=[version_of(p) for p in sent if p.final],
+            )
+        )
+
+    def segments(self) -> list[Segment]:
+        """Give the segments, those marked that somebody else talks over."""
+        said = self.utterances
+        found = []
+        for one, mine in zip(self._segments, said, strict=True):
+            over = any(
+                o.participant != mine.participant
+                and o.start_us < mine.end_us
+                and mine.start_us < o.end_us
+                for o in said
+            )
+            found.append(msgspec.structs.replace(one, overlapped=over))
+        return found
 
     def _blemish(self, pieces: list[Piece], mode: Mode, rng: random.Random) -> list[Piece]:
         """Give the pieces with copies, swaps and stragglers as the scenario's noise says.
@@ -466,6 +737,7 @@ class LoadScript:
             agent_participant=f"10adc0de-0002-4000-{tail}",
             communications=[f"10adc0de-0003-4000-{tail}"],
             fragments=self.spec.fragments,
+            agents=[agent],
         )
 
     def pieces(self) -> Iterator[Piece]:
@@ -522,6 +794,8 @@ class LoadScript:
             confidence = 0.95
         first, _ = self._span(number, place)
         step = 1e6 * spec.conversations / spec.rate if spec.rate else 0.0
+        begin, until = self._bounds(number, first, fragment)
+        agent = place % 2 == 1
         return Piece(
             due_us=due,
             stamp_us=due,
@@ -534,7 +808,23 @@ class LoadScript:
             utterance=place,
             since_us=due,
             utterance_us=max(0, due - round((fragment - first) * step)),
+            begin_us=begin,
+            until_us=until,
+            speaker="speaker_1" if agent else "speaker_0",
+            channel="INTERNAL" if agent else "EXTERNAL",
         )
+
+    def _bounds(self, number: int, first: int, last: int) -> tuple[int, int]:
+        """Give where the speech of some fragments begins and ends, in whole milliseconds.
+
+        Flat out every fragment is two seconds of speech, so that each has a place of its own.
+        """
+        spec = self.spec
+        if not spec.rate:
+            return first * 2_000_000, last * 2_000_000 + 1_900_000
+        step = 1e6 / spec.rate
+        begin, until = ((f * spec.conversations + number) * step for f in (first, last))
+        return _to_ms(round(begin)), max(_to_ms(round(until)), _to_ms(round(begin)) + 1000)
 
     def utterances(self, conversation: int) -> list[Utterance]:
         """Give the utterances of a conversation, by its number."""
@@ -569,7 +859,7 @@ class LoadScript:
             id=stable_id("utterance", plan.id, place),
             number=place,
             who=who,
-            participant=plan.participant(who),
+            participant=plan.agent_participant if who == "agent" else plan.customer_participant,
             leg=1,
             language="es-ES" if self._spanish(number, place) else self.spec.language,
             mode="increments",
@@ -584,4 +874,36 @@ class LoadScript:
             end_us=round((last * count + number) * step),
             first=first,
             last=last,
+        )
+
+    def people(self, conversation: int) -> list[Person]:
+        """Give everybody who ever takes part in a conversation, by its number."""
+        plan, spec = self.plans[conversation], self.spec
+        cast = Cast(plan.customer_participant, plan.queue, plan.communications)
+        cast.begin(0)
+        cast.answer(plan.agent_participant, plan.agent, "Agent", 0)
+        last = spec.fragments * spec.conversations - 1
+        cast.end(round(last * 1e6 / spec.rate) if spec.rate else 0)
+        return cast.people
+
+    def segments(self, conversation: int) -> list[Segment]:
+        """Give the segments of a conversation, one for each utterance."""
+        return [self._segment(conversation, u) for u in self.utterances(conversation)]
+
+    def _segment(self, number: int, said: Utterance) -> Segment:
+        plan, piece = self.plans[number], self._fragment(number, said.last, 0)
+        version = version_of(msgspec.structs.replace(piece, whole=said.text))
+        return Segment(
+            utterance=said.number,
+            speaker=piece.speaker,
+            channel_speaker=said.who,
+            participant=said.participant,
+            user=plan.agent if said.who == "agent" else "",
+            communication=plan.communications[0],
+            marked=said.text,
+            start_s=version.start_s,
+            end_s=version.end_s,
+            overlapped=False,
+            blemishes=[],
+            versions=[version],
         )

@@ -36,6 +36,7 @@ from steno_sim.answers import (
     new_correlation,
 )
 from steno_sim.control import control_routes
+from steno_sim.event_socket import EVENT_PATH, EventSockets
 from steno_sim.faults import Fault
 from steno_sim.ledger import Truth
 from steno_sim.oauth import Client, TokenService
@@ -127,6 +128,7 @@ class Simulator:
         api = Api(self.region, self.world, secure=self._ssl is not None)
         app = web.Application(middlewares=[self._middleware], client_max_size=1 << 20)
         app.add_routes(api.routes())
+        app.add_routes(EventSockets(self.region).routes())
         app.add_routes(control_routes(self))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -269,10 +271,10 @@ class Simulator:
         if fault.body:
             return web.Response(
                 text=fault.body,
-                status=fault.status,
+                status=fault.refusal,
                 headers={"Retry-After": f"{fault.retry_after_s:g}"} if fault.retry_after_s else {},
             )
-        refusal = ApiRefusal(fault.status, retry_after_s=fault.retry_after_s)
+        refusal = ApiRefusal(fault.refusal, retry_after_s=fault.retry_after_s)
         return error_answer(refusal, context=request[CORRELATION])
 
     def _count(self, request: web.Request, status: int) -> None:
@@ -317,7 +319,7 @@ class Simulator:
 
 
 def _is_socket(request: web.Request) -> bool:
-    return request.path == STREAM_PATH or request.path.startswith("/channels/")
+    return request.path in (STREAM_PATH, EVENT_PATH) or request.path.startswith("/channels/")
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

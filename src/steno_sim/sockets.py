@@ -22,7 +22,7 @@ from steno_sim.oauth import Token
 if TYPE_CHECKING:
     from steno_sim.region import Region
 
-SocketKind = Literal["stream", "channel"]
+SocketKind = Literal["stream", "channel", "event"]
 _CLOSE_S = 2.0  # how long a peer may take to answer our close frame
 _STALL_S = 30.0  # a peer that does not read for so long is cut off
 _SETTLE_S = 2.0
@@ -41,6 +41,7 @@ class Socket:
         silent: Half-open: sends, pongs and close answers go nowhere.
         pong_delay_s: Pongs are so late.
         closing: Nothing more is written by playback.
+        events: Event types that an event socket subscribed to.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Socket:
         self.held: bytes | None = None
         self.pong_delay_s = 0.0
         self.closing = False
+        self.events: frozenset[str] = frozenset()
         self.sent = 0
         self.pings = 0
         self.assigned = 0

@@ -1,6 +1,7 @@
-"""What the simulator writes on the wire, in the exact shapes of both families.
+"""What the simulator writes on the wire, in the exact shapes of all families.
 
 Transcript stream: the tutorial's ``TRANSCRIPT_UPDATE`` message, keys in its order.
+Event socket: the other tutorial's ``conversation.transcription.update``.
 Notifications: the platform's event envelope and the schema of the transcription topic,
 conversation topics and control messages. Pure; times are UTC microseconds.
 """
@@ -17,6 +18,7 @@ from steno_sim.script import Piece, Plan, Utterance, What
 from steno_sim.speech import spoken
 
 ORGANIZATION_ID = "5a1c3e70-4b2d-4c6e-8f90-1a2b3c4d5e6f"
+SEGMENT_EVENT = "conversation.transcription.update"
 _encode = msgspec.json.encode
 
 
@@ -31,6 +33,34 @@ class StreamMessage(msgspec.Struct):
     isFinal: bool  # noqa: N815 - the wire's own name
     language: str
     timestamp: str
+
+
+class SegmentMessage(msgspec.Struct):
+    """One entry of ``transcripts`` in an event of the event socket."""
+
+    speaker: str | msgspec.UnsetType
+    text: str
+    start: float
+    end: float
+    confidence: float
+    isFinal: bool  # noqa: N815 - the wire's own name
+
+
+class _SegmentEvent(msgspec.Struct):
+    eventType: str  # noqa: N815 - the wire's own name
+    conversationId: str  # noqa: N815 - the wire's own name
+    transcripts: list[SegmentMessage]
+
+
+class _Wrapped(msgspec.Struct):
+    type: str
+    data: _SegmentEvent
+
+
+def segment_event(conversation_id: str, segments: list[SegmentMessage], *, bare: bool) -> bytes:
+    """Give an event of the event socket."""
+    event = _SegmentEvent(SEGMENT_EVENT, conversation_id, segments)
+    return _encode(event if bare else _Wrapped(SEGMENT_EVENT, event))
 
 
 class _Stamp:
@@ -149,7 +179,7 @@ def transcript_event(
         {
             "utteranceId": utterance.id,
             "isFinal": piece.final,
-            "channel": "INTERNAL" if utterance.who == "agent" else "EXTERNAL",
+            "channel": piece.channel,
             "engineProvider": "GENESYS",
             "engineId": "r2d2",
             "engineName": "r2d2",
@@ -205,67 +235,14 @@ def _words(text: str, confidence: float, offset_ms: int, duration_ms: int) -> li
     return out
 
 
-def conversation_entity(plan: Plan, *, start_us: int, stage: What, at_us: int) -> dict[str, Any]:
-    """Give a conversation as the platform tells it: id, times and participants."""
-    ended = stage is What.ENDED
-    answered = stage is not What.STARTED
-    begun = milli_stamp(start_us)
-    people: list[dict[str, Any]] = [
-        {
-            "id": plan.customer_participant,
-            "purpose": "customer",
-            "startTime": begun,
-            "calls": [
-                {
-                    "id": communication,
-                    "state": "disconnected" if ended else "connected",
-                    "direction": "inbound",
-                    "provider": "Edge",
-                }
-                for communication in plan.communications
-            ],
-        },
-        {
-            "id": str(uuid.uuid5(uuid.UUID(plan.customer_participant), "acd")),
-            "purpose": "acd",
-            "queueId": plan.queue,
-            "startTime": begun,
-            "calls": [
-                {
-                    "id": str(uuid.uuid5(uuid.UUID(plan.agent_participant), "acd-call")),
-                    "state": "disconnected" if answered else "connected",
-                }
-            ],
-        },
-    ]
-    if answered:
-        people.append(
-            {
-                "id": plan.agent_participant,
-                "purpose": "agent",
-                "userId": plan.agent,
-                "queueId": plan.queue,
-                "startTime": begun,
-                "calls": [
-                    {
-                        "id": str(uuid.uuid5(uuid.UUID(plan.agent_participant), "call")),
-                        "state": "disconnected" if ended else "connected",
-                    }
-                ],
-            }
-        )
-    if ended:
-        for person in people:
-            person["endTime"] = milli_stamp(at_us)
-    entity: dict[str, Any] = {"id": plan.id, "participants": people}
-    return entity
-
-
-def conversation_topics(plan: Plan) -> list[str]:
-    """Give the topics that announce a conversation."""
+def conversation_topics(plan: Plan, users: list[str]) -> list[str]:
+    """Give the topics that announce a conversation: its queue's, and those of users in it."""
     return [
         f"v2.routing.queues.{plan.queue}.conversations",
         f"v2.routing.queues.{plan.queue}.conversations.calls",
-        f"v2.users.{plan.agent}.conversations",
-        f"v2.users.{plan.agent}.conversations.calls",
+        *(
+            f"v2.users.{user}.{kind}"
+            for user in users
+            for kind in ("conversations", "conversations.calls")
+        ),
     ]

@@ -2,8 +2,9 @@
 
 Playback walks the script's pieces in time and gives each to whoever listens: on the
 transcript stream to one socket (conversations stay on a socket while it lives), on
-notification topics to every subscribed channel. Several regions may share a world; what is
-said is then heard wherever the gateway is connected at that moment.
+notification topics to every subscribed channel, on event sockets to every subscribed one.
+Several regions may share a world; what is said is then heard wherever the gateway is
+connected at that moment.
 
 There is no replay: what falls due while nobody is connected is missed and counted, unless
 ``hold`` is set, which stops the clock until somebody listens.
@@ -13,11 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from steno_sim import wire
+import msgspec
+
+from steno_sim import people, wire
 from steno_sim.faults import Fault
 from steno_sim.ledger import Ledger, Truth
 from steno_sim.region import Region
@@ -26,6 +30,7 @@ from steno_sim.scenario import load as load_scenario
 from steno_sim.script import LoadScript, Piece, Plan, What, build
 from steno_sim.sockets import Socket
 
+_TOLD = (What.STARTED, What.ANSWERED, What.CHANGED, What.ENDED)
 _BATCH = 64  # pieces sent before other tasks get their turn, when flat out
 
 
@@ -76,7 +81,9 @@ class World:
         self.ledger = Ledger(self.script)
         self.languages: dict[str, str] = {}
         self.by_id = {plan.id: plan for plan in self.script.plans}
-        self._stages: dict[int, What] = {}
+        self._places: dict[int, int] = {}  # scenario time of a conversation's last notice
+        self._zeros: dict[tuple[int, int], int] = {}  # wall clock of a conversation's legs
+        self._joining: dict[int, list[Piece]] = {}
         self._sticky: dict[int, Socket] = {}
         self._begun = asyncio.Event()
         self._finished = asyncio.Event()
@@ -195,6 +202,8 @@ class World:
             if self.hold:
                 await self._hold(piece)
             await self._give(piece)
+        for number in list(self._joining):
+            await self._send_events(self.script.plans[number], [])
         for region in self.regions:
             for socket in region.sockets():
                 await socket.flush()
@@ -227,7 +236,7 @@ class World:
         self._changed.set()
 
     def _audience(self) -> int:
-        return sum(len(r.sockets()) for r in self.regions if r.up)
+        return sum(r.audience() for r in self.regions if r.up)
 
     def _heard(self, piece: Piece) -> bool:
         """Tell whether somebody would hear a piece now."""
@@ -235,9 +244,11 @@ class World:
         plan = self.script.plans[piece.conversation]
         if self._stream_socket(plan, healthy=True) is not None:
             return True
+        if any(s.healthy for r in self.regions if r.up for s in r.event_listeners(plan.id)):
+            return True
         topics = [wire.transcription_topic(plan.id)]
-        if piece.what in (What.STARTED, What.ANSWERED, What.ENDED):
-            topics += wire.conversation_topics(plan)
+        if piece.what in _TOLD:
+            topics += wire.conversation_topics(plan, plan.agents)
         return any(r.up and r.listening(t, now=now) for r in self.regions for t in topics)
 
     # --- giving -----------------------------------------------------------------------
@@ -249,29 +260,36 @@ class World:
             return
         at_us = self._wall(piece.stamp_us)
         if piece.what in (What.SESSION, What.SESSION_ENDED):
+            start_us = self._zero(plan, piece.leg, at_us)
             await self._publish(
                 wire.transcription_topic(plan.id),
-                lambda: wire.session_event(
-                    piece, plan, at_us=at_us, start_us=self._wall(plan.start_us)
-                ),
+                lambda: wire.session_event(piece, plan, at_us=at_us, start_us=start_us),
             )
             return
-        self._stages[plan.number] = piece.what
-        entity = wire.conversation_entity(
-            plan, start_us=self._wall(plan.start_us), stage=piece.what, at_us=at_us
-        )
-        for topic in wire.conversation_topics(plan):
-            await self._publish(topic, lambda topic=topic: wire.envelope(topic, entity))
+        if piece.what is What.STARTED:
+            self._zeros[plan.number, 0] = at_us
+        self._places[plan.number] = piece.due_us
+        await self._tell_people(plan, piece.due_us)
         if piece.what is What.ENDED:
+            await self._send_events(plan, [])
             socket = self._sticky.pop(plan.number, None)
             if socket is not None:
                 socket.assigned -= 1
                 await socket.flush()
 
+    async def _tell_people(self, plan: Plan, at_us: int) -> None:
+        """Announce who takes part by now on the topics of the queue and of the agents."""
+        everybody = self.script.people(plan.number)
+        entity = people.entity(plan.id, everybody, at_us, self._clock(plan))
+        users = list(dict.fromkeys(p.user for p in people.present(everybody, at_us) if p.user))
+        # A conversation that waits is told to its first agent, who is about to get it.
+        for topic in wire.conversation_topics(plan, users or [plan.agent]):
+            await self._publish(topic, lambda topic=topic: wire.envelope(topic, entity))
+
     async def _give_fragment(self, piece: Piece, plan: Plan) -> None:
         at_us = self._wall(piece.stamp_us)
         stream = False
-        socket = self._stream_socket(plan)
+        socket = None if piece.correction else self._stream_socket(plan)
         if socket is not None:
             participant, language = self.script.voice(piece)
             if self.scenario.reflect_config:
@@ -285,13 +303,57 @@ class World:
                 topic, lambda: self._transcript_event(piece, plan, at_us), final=piece.final
             )
         self.ledger.record(piece, stream=stream, topic=heard)
+        if any(r.events for r in self.regions):
+            await self._give_event(piece, plan)
+
+    async def _give_event(self, piece: Piece, plan: Plan) -> None:
+        """Send a fragment to the event sockets, or let it wait for the next one."""
+        if piece.joined and not self._joining.get(plan.number):
+            self._joining[plan.number] = [piece]
+        else:
+            await self._send_events(plan, [piece])
+
+    async def _send_events(self, plan: Plan, pieces: list[Piece]) -> None:
+        pieces = [*self._joining.pop(plan.number, []), *pieces]
+        if not pieces:
+            return
+        segments = [self._segment(piece) for piece in pieces]
+        final = any(piece.final for piece in pieces)
+        reached = False
+        for region in self.regions:
+            if region.up and region.events:
+                form = region.settings.event_form
+                bare = form == "bare" or (form == "mixed" and pieces[-1].key % 2 == 1)
+                data = wire.segment_event(plan.id, segments, bare=bare)
+                reached = await region.send_event(plan.id, data, final=final) or reached
+        if reached:
+            for piece in pieces:
+                self.ledger.record(piece, stream=False, topic=False, event=True)
+
+    def _segment(self, piece: Piece) -> wire.SegmentMessage:
+        # A provider that does not tell speakers apart has no such field at all.
+        speaker = msgspec.UNSET if piece.channel == "BOTH" else piece.speaker
+        return wire.SegmentMessage(
+            speaker,
+            self.script.whole(piece),
+            piece.begin_us / 1e6,
+            piece.until_us / 1e6,
+            piece.confidence,
+            piece.final,
+        )
 
     def _tells(self, piece: Piece) -> bool:
         return piece.final or self.scenario.partials_on_topic
 
     def _transcript_event(self, piece: Piece, plan: Plan, at_us: int) -> bytes:
-        start_us = self._wall(plan.start_us)
+        begun_us = self._wall(plan.start_us)
+        start_us = self._zero(plan, piece.leg, begun_us)
         begin_us = min(at_us, self._wall(piece.utterance_us))
+        until_us = at_us
+        if not self._stamp_now:
+            # Own time of the conversation, whatever delayed the message.
+            begin_us = self._zeros.get((plan.number, 0), begun_us) + self._pressed(piece.begin_us)
+            until_us = begin_us + self._pressed(piece.until_us - piece.begin_us)
         return wire.transcript_event(
             piece,
             plan,
@@ -300,8 +362,12 @@ class World:
             at_us=at_us,
             start_us=start_us,
             offset_ms=max(0, (begin_us - start_us) // 1000),
-            duration_ms=max(1, (at_us - begin_us) // 1000),
+            duration_ms=max(1, (until_us - begin_us) // 1000),
         )
+
+    def _zero(self, plan: Plan, leg: int, at_us: int) -> int:
+        """Give the wall clock of a communication's start; the first to ask decides it."""
+        return self._zeros.setdefault((plan.number, leg), at_us)
 
     async def _publish(self, topic: str, make: Any, *, final: bool = True) -> bool:
         listening = [r for r in self.regions if r.up and r.channels.has_topic(topic)]
@@ -344,9 +410,17 @@ class World:
         if self._stamp_now:
             self._last_us = max(self._last_us + 1, time.time_ns() // 1000)
             return self._last_us
-        start = self._start_us + round(self._held_s * 1e6)
+        return self._start_us + round(self._held_s * 1e6) + self._pressed(at_us)
+
+    def _pressed(self, us: int) -> int:
+        """Give how long a time of the scenario takes when played."""
         # Flat out, moments are pressed together so that none lies in the future.
-        return start + (round(at_us / self.speed) if self.speed else at_us // 1000)
+        return round(us / self.speed) if self.speed else us // 1000
+
+    def _clock(self, plan: Plan) -> Callable[[int], str]:
+        """Give how moments of a conversation are written."""
+        zero_us = self._zeros[plan.number, 0]
+        return lambda at_us: wire.milli_stamp(zero_us + self._pressed(at_us - plan.start_us))
 
     # --- what happened ----------------------------------------------------------------
 
@@ -359,20 +433,27 @@ class World:
     def conversation(self, conversation_id: str) -> dict[str, Any] | None:
         """Give a conversation as the REST API tells it; None before it starts."""
         plan = self.by_id.get(conversation_id)
-        if plan is None or plan.number not in self._stages:
+        if plan is None or plan.number not in self._places:
             return None
-        start_us = self._wall(plan.start_us)
-        stage = self._stages[plan.number]
-        now_us = time.time_ns() // 1000
-        entity = wire.conversation_entity(plan, start_us=start_us, stage=stage, at_us=now_us)
-        entity["startTime"] = wire.milli_stamp(start_us)
-        if stage is What.ENDED:
-            entity["endTime"] = wire.milli_stamp(now_us)
-        return entity
+        everybody, at_us = self.script.people(plan.number), self._places[plan.number]
+        clock = self._clock(plan)
+        told = people.entity(plan.id, everybody, at_us, clock)
+        told["startTime"] = clock(plan.start_us)
+        ends = [p.left_us for p in everybody]
+        if people.NEVER not in ends and max(ends) <= at_us:
+            told["endTime"] = clock(max(ends))
+        told |= {
+            "divisions": [],
+            "recordingState": "none",
+            "securePause": False,
+            "selfUri": f"/api/v2/conversations/{plan.id}",
+        }
+        return told
 
     def truth(self, conversation: str = "") -> Truth:
         """Give what was said and who heard it."""
-        return self.ledger.truth(conversation)
+        started = {number: at_us for (number, leg), at_us in self._zeros.items() if leg == 0}
+        return self.ledger.truth(conversation, speed=self.speed, started=started)
 
     def stats(self, *, conversations: bool = False) -> dict[str, Any]:
         """Give the counts of this run and of each region."""

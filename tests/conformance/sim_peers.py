@@ -18,6 +18,8 @@ from websockets.typing import Subprotocol
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
 from steno_sim.server import Simulator
 
+SEGMENTS = "conversation.transcription.update"
+
 
 class Answer:
     """What a call answered."""
@@ -83,6 +85,26 @@ class Peer:
         options.setdefault("ping_interval", None)
         options.setdefault("close_timeout", 0.5)
         async with connect(url, proxy=None, **options) as ws:
+            yield ws
+
+    @asynccontextmanager
+    async def events(
+        self, *conversations: str, token: str | None = None, subscribe: bool = True, **options: Any
+    ) -> AsyncIterator[ClientConnection]:
+        """Connect to the event socket, and subscribe unless told otherwise."""
+        query = urlencode([("conversationId", c) for c in conversations])
+        carried = self.token if token is None else token
+        headers = {"Accept": "application/json"}
+        if carried:
+            headers["Authorization"] = f"Bearer {carried}"
+        options = {"ping_interval": None, "close_timeout": 0.5} | options
+        url = f"{self.sim.ws_url}/api/v2/websocket{'?' if query else ''}{query}"
+        async with connect(url, proxy=None, additional_headers=headers, **options) as ws:
+            if subscribe:
+                asked = {"type": "subscribe", "events": [SEGMENTS]}
+                await ws.send(json.dumps(asked))
+                answer = (await receive(ws, 1))[0]
+                assert answer == asked | {"type": "subscribed"}, answer
             yield ws
 
     async def channel(self, *topics: str) -> dict[str, Any]:

@@ -232,13 +232,16 @@ async def test_queues_and_users_announce_conversations() -> None:
         plan = sim.world.script.plans[0]
     for topic in topics:
         bodies = [e["eventBody"] for e in events if e["topicName"] == topic]
-        assert [len(b["participants"]) for b in bodies] == [2, 3, 3]
+        assert [len(b["participants"]) for b in bodies] == [2, 3, 3, 3]
         assert {b["id"] for b in bodies} == {CALL}
         customer = bodies[0]["participants"][0]
         assert customer["purpose"] == "customer"
-        assert [c["id"] for c in customer["calls"]] == plan.communications
+        assert [c["id"] for c in customer["calls"]] == plan.communications[:1]
+        calls = bodies[2]["participants"][0]["calls"]
+        assert [c["id"] for c in calls] == plan.communications
+        assert [c["state"] for c in calls] == ["disconnected", "connected"]
         assert bodies[1]["participants"][2]["userId"] == AGENT
-        assert all("endTime" in p for p in bodies[2]["participants"])
+        assert all("endTime" in p for p in bodies[3]["participants"])
     assert rest.json["id"] == CALL
     assert rest.json["endTime"]
 
