@@ -15,11 +15,11 @@ Parquet is not text: ``adapters.exports.parquet`` writes it, with the columns of
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -79,7 +79,7 @@ class SegmentLine(DocumentSegment, frozen=True, gc=False):
 
 
 COLUMNS: Final = SegmentLine.__struct_fields__
-"""Names of the columns of CSV, in order."""
+"""Names of the columns of CSV and Parquet, in order."""
 
 
 class TextForm(msgspec.Struct, frozen=True):
@@ -171,6 +171,32 @@ def to_vtt(segments: Iterable[SegmentView]) -> Iterator[bytes]:
         yield _encoded(
             [vtt_cue(view.start_us, view.end_us, view.speaker, view.text) for view in batch]
         )
+
+
+def columns(segments: Sequence[SegmentView]) -> dict[str, list[Any]]:  # each of one type
+    """Return segments as the columns of a table, by the names of ``COLUMNS``.
+
+    ``timestamp`` is UTC microseconds; the other values have the types of ``SegmentLine``.
+    """
+    return {
+        "conversation_id": [view.conversation for view in segments],
+        "speaker": [view.speaker for view in segments],
+        "text": [view.text for view in segments],
+        "start_seconds": [view.start_us / _SECOND for view in segments],
+        "end_seconds": [view.end_us / _SECOND for view in segments],
+        "confidence": [view.confidence for view in segments],
+        "is_final": [view.is_final for view in segments],
+        "timestamp": [view.at_us for view in segments],
+        "role": [view.role for view in segments],
+        "language": [view.language for view in segments],
+        "participant": [view.participant for view in segments],
+        "user_id": [view.user_id for view in segments],
+        "name": [view.name for view in segments],
+        "communication": [view.communication for view in segments],
+        "overlap": [view.overlap for view in segments],
+        "key": [view.key for view in segments],
+        "revision": [view.revision for view in segments],
+    }
 
 
 def rfc3339(at_us: int) -> str:
@@ -314,7 +340,8 @@ class FollowForm(msgspec.Struct, frozen=True):
             an ``IntegrityError`` for a damaged record.
         name: From a piece, read back, to what ``piece_name`` gives for its record; empty when
             it is not one of ours.
-        only_changes: A further revision is appended only when what is said differs.
+        said: Where a further revision is appended only when what is said differs: from a piece
+            to speaker and text as written.
     """
 
     suffix: str
@@ -323,7 +350,7 @@ class FollowForm(msgspec.Struct, frozen=True):
     end: bytes
     piece: Callable[[Record], bytes | None]
     name: Callable[[bytes], str]
-    only_changes: bool = False
+    said: Callable[[bytes], bytes] | None = None
 
 
 class _Named(msgspec.Struct):
@@ -372,7 +399,7 @@ def follow_form(form: Format, *, min_confidence: float) -> FollowForm | None:
         return FollowForm("csv", True, CSV_HEADER, b"\r\n", csv_row, _name_of_row)
     if form is Format.VTT:
         header = VTT_HEADER.encode()
-        return FollowForm("vtt", False, header, b"\n\n", cue, _name_of_cue, only_changes=True)
+        return FollowForm("vtt", False, header, b"\n\n", cue, _name_of_cue, _said_in_cue)
     return None
 
 
@@ -394,3 +421,7 @@ def _name_of_row(piece: bytes) -> str:
 
 def _name_of_cue(piece: bytes) -> str:
     return piece.split(b"\n", 1)[0].decode("ascii", "replace")
+
+
+def _said_in_cue(piece: bytes) -> bytes:
+    return piece.split(b"\n", 2)[-1]
