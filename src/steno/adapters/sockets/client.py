@@ -26,19 +26,23 @@ from pathlib import Path
 from typing import Final, cast
 
 from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
-from steno.adapters.sockets.errors import mapped, refused
+from steno.adapters.sockets.errors import expects_json, mapped, refused
 from steno.adapters.sockets.proxy import Proxy, proxy_for, tunnel
 from steno.errors import ConfigError, ConnectFailed, StenoError
 from steno.ports import DialRequest, SocketEnd, SocketReceiver
+from steno.wire.refusals import MAX_REFUSAL_BYTES
 
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_HEAD_BYTES = 64 << 10
 MAX_FRAGMENTS = 10_000
+REFUSAL_LIMIT_S = 0.5
+"""A refusal's body is waited for so long: its error code is worth that, and no more."""
 CLOSE_LIMIT_S = 2.0
 GATHER_S = 0.005
 BUSY_GATHER_S = 0.025
@@ -188,6 +192,8 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._binary = False
         self._head = bytearray()
+        self._refusal = b""
+        self._refusal_bytes = 0
         self._open = False
         self._reading = False
         self._asked = False
@@ -250,12 +256,14 @@ class Connection(asyncio.Protocol):
         """Take in the end of the stream (asyncio calls this)."""
         with contextlib.suppress(EOFError):
             self.protocol.receive_eof()
+        self._refuse()
         self.flush()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the receiver how it ended (asyncio calls this)."""
         self._end_rest()
+        self._refuse()
         if self._upgrade is not None and not self._upgrade.done():
             self._upgrade.set_exception(
                 ConnectFailed("the host hung up during the upgrade", host=self._host)
@@ -282,6 +290,9 @@ class Connection(asyncio.Protocol):
         waiting = self._upgrade
         if waiting is None or waiting.done():
             return
+        if self._refusal:
+            self._receive_refusal(data)
+            return
         self._head += data
         end = self._head.find(b"\r\n\r\n")
         if end < 0:
@@ -292,7 +303,13 @@ class Connection(asyncio.Protocol):
         self._head.clear()
         refusal = refused(head, host=self._host, now_utc=datetime.now(UTC))
         if refusal is not None:
-            waiting.set_exception(refusal)
+            self._refusal = head
+            self._receive_refusal(head + rest)
+            if not expects_json(head):
+                self._refuse()
+            elif not waiting.done():
+                timer = self._loop.call_later(REFUSAL_LIMIT_S, self._refuse)
+                waiting.add_done_callback(lambda _: timer.cancel())
             return
         # Exactly the head: frames that came in the same read stay with our own framing.
         self.protocol.receive_data(head)
@@ -306,6 +323,26 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.pause_reading()
         waiting.set_result(None)
+
+    def _receive_refusal(self, data: bytes) -> None:
+        """Let the library's machine put the body together, and refuse once it is whole."""
+        self._refusal_bytes += len(data)
+        within = self._refusal_bytes <= len(self._refusal) + MAX_REFUSAL_BYTES
+        if within:
+            with contextlib.suppress(EOFError):
+                self.protocol.receive_data(data)
+        if not within or self.protocol.handshake_exc is not None:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """End the upgrade with what is known of its refusal, if it was refused."""
+        waiting = self._upgrade
+        if not self._refusal or waiting is None or waiting.done():
+            return
+        exc = self.protocol.handshake_exc
+        body = bytes(exc.response.body or b"") if isinstance(exc, InvalidStatus) else b""
+        refusal = refused(self._refusal, host=self._host, now_utc=datetime.now(UTC), body=body)
+        waiting.set_exception(refusal or ConnectFailed(host=self._host))
 
     # --- reading -----------------------------------------------------------------------------
 

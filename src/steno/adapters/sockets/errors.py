@@ -1,7 +1,8 @@
 """What went wrong on the way to a WebSocket, in errors of ours.
 
 The library's exceptions quote addresses, headers and bodies, and the address of a stream holds
-a token. So only their class, a status and a checked correlation id come through.
+a token. So only their class, a status, a dotted error code and a checked correlation id come
+through.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from steno.errors import (
     StenoError,
     TimedOut,
 )
+from steno.wire.refusals import NOTHING_SAID, Refusal, read_refusal
 
 _CORRELATION = ("inin-correlation-id", "x-correlation-id", "x-request-id")
 _MAX_HEADERS = 128
@@ -66,11 +68,12 @@ def mapped(exc: BaseException, *, host: str) -> StenoError:
     return ConnectFailed(host=host, reason=type(exc).__name__)
 
 
-def refused(head: bytes, *, host: str, now_utc: datetime) -> StenoError | None:
+def refused(head: bytes, *, host: str, now_utc: datetime, body: bytes = b"") -> StenoError | None:
     """Return the error for an HTTP answer that is not 101; None for 101.
 
     Args:
         head: Status line and headers with their empty line.
+        body: What came after it, as far as it is known.
         now_utc: For a ``Retry-After`` that is a date.
     """
     lines = head.decode("latin-1").split("\r\n")
@@ -84,15 +87,27 @@ def refused(head: bytes, *, host: str, now_utc: datetime) -> StenoError | None:
     for line in lines[1:_MAX_HEADERS]:
         name, _, value = line.partition(":")
         headers.setdefault(name.strip().lower(), value.strip())
-    return status_error(status, headers, host=host, now_utc=now_utc)
+    return status_error(status, headers, host=host, now_utc=now_utc, told=read_refusal(body))
+
+
+def expects_json(head: bytes) -> bool:
+    """Tell whether the headers announce a body that may hold an error code."""
+    lines = head.decode("latin-1").lower().split("\r\n")[1:_MAX_HEADERS]
+    return any(line.startswith("content-type:") and "json" in line for line in lines)
 
 
 def status_error(
-    status: int, headers: dict[str, str], *, host: str, now_utc: datetime | None
+    status: int,
+    headers: dict[str, str],
+    *,
+    host: str,
+    now_utc: datetime | None,
+    told: Refusal = NOTHING_SAID,
 ) -> StenoError:
-    """Return the error for an HTTP status other than 101."""
+    """Return the error for an HTTP status other than 101; ``told`` is what its body says."""
     given = next((headers[name] for name in _CORRELATION if name in headers), "")
-    correlation = given if is_id(given) else None
+    correlation = given if is_id(given) else told.correlation_id or None
+    code = told.code or None
     wait_s = None
     if now_utc is not None:
         wait_s = parse_retry_after(headers.get("retry-after"), now_utc)
@@ -102,6 +117,7 @@ def status_error(
             fix="Check client id, secret and region; a token of one region is refused elsewhere.",
             host=host,
             status=status,
+            code=code,
             correlation_id=correlation,
         )
     if status == HTTPStatus.FORBIDDEN:
@@ -110,17 +126,23 @@ def status_error(
             fix="Grant the client the scope or role that reading live transcripts needs.",
             host=host,
             status=status,
+            code=code,
             correlation_id=correlation,
         )
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimited(
-            retry_after_s=wait_s, host=host, status=status, correlation_id=correlation
+            retry_after_s=wait_s,
+            host=host,
+            status=status,
+            code=code,
+            correlation_id=correlation,
         )
     return PeerUnavailable(
         "the host did not upgrade the connection",
         host=host,
         status=status,
         retry_after_s=wait_s,
+        code=code,
         correlation_id=correlation,
     )
 
