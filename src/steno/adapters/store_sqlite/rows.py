@@ -32,21 +32,6 @@ SELECTED_WIDTH: Final = 16
 SELECTED_V1: Final = SELECTED.replace("r.place_us", "NULL")
 """The same, from a store of version 1, whose records have no place."""
 
-KIND_NUMBERS: Final[dict[Kind, int]] = {
-    Kind.SEGMENT: 0,  # 0 and 1 take no room in a row
-    Kind.SEGMENT_AUDIT: 1,
-    Kind.SENTENCE: 2,
-    Kind.JOB: 3,
-    Kind.ARCHIVE: 4,
-    Kind.GAP: 5,
-    Kind.LANGUAGE_CHANGED: 6,
-    Kind.RECONCILED: 7,
-}
-"""``placed`` of a record on the timeline. Stored, so a number is never changed."""
-
-WITHDRAWN: Final = -1
-"""``placed`` of the newest revision of a key that was on the timeline, when it has no place."""
-
 _KINDS: Final = {str(kind): kind for kind in Kind}
 _ORIGINS: Final = {str(origin): origin for origin in Origin}
 _KEY_BYTES: Final = 32

@@ -15,14 +15,13 @@ import apsw
 import msgspec
 
 from steno.adapters.store_sqlite.faults import mapped
+from steno.adapters.store_sqlite.placing import KIND_NUMBERS
 from steno.adapters.store_sqlite.rows import (
     COLUMNS,
-    KIND_NUMBERS,
     PLACED_COLUMNS,
     PLACED_WIDTH,
     SELECTED,
     SELECTED_V1,
-    WITHDRAWN,
     decoded,
 )
 from steno.adapters.store_sqlite.schema import SALT_BYTES, check_schema, connect, migrate
@@ -351,22 +350,23 @@ def _columns(old: apsw.Connection) -> tuple[str, str]:
 
 
 def _repair_timelines(new: apsw.Connection) -> None:
-    """Let each key have the newest revision on the timeline that could be carried over.
+    """Let each key have on the timeline the newest revision that could be carried over.
 
     ``placed`` is not covered by a record's checksum. Where the newest revision is lost, the
-    newest of those left takes its place, unless a revision without a place had ended the matter.
+    newest of those left takes its place.
     """
     numbers = " ".join(f"WHEN '{kind}' THEN {number}" for kind, number in KIND_NUMBERS.items())
-    right = f"CASE WHEN place_us IS NULL THEN {WITHDRAWN} ELSE CASE kind {numbers} END END"
     for (conversation,) in fetch(new, "SELECT id FROM conversations"):
         new.execute(
-            "UPDATE records SET placed = v.right FROM ("
-            f" SELECT position AS p, CASE WHEN 1 = row_number() OVER (PARTITION BY key"
-            f"   ORDER BY placed IS NOT NULL DESC, revision DESC) THEN {right} END AS right"
-            "  FROM records WHERE conversation=? AND (place_us IS NOT NULL OR placed IS NOT NULL)"
+            "UPDATE records SET placed = v.right FROM (SELECT position AS p,"
+            "   CASE WHEN 1 < row_number() OVER"
+            "     (PARTITION BY key ORDER BY placed IS NOT NULL DESC, revision DESC) THEN NULL"
+            f"   WHEN -1 - placed > revision THEN placed ELSE CASE kind {numbers} END END AS right"
+            "  FROM records WHERE conversation=? AND place_us IS NOT NULL"
             ") v WHERE position = v.p AND placed IS NOT v.right",
             (conversation,),
         )
+    new.execute("UPDATE records SET placed=NULL WHERE placed IS NOT NULL AND place_us IS NULL")
 
 
 def _positions(old: apsw.Connection) -> Iterator[int]:

@@ -7,14 +7,12 @@ What the tables hold, and why so:
 - ``records_key``: finds a repeated (key, revision). It begins with the conversation, so that the
   entries written together lie together: an index over the hash alone touched four times as many
   pages a commit, and half of the CPU.
-- ``place_us`` and ``placed`` of a record: where it belongs on its conversation's timeline, and the
-  number of its kind (``rows.KIND_NUMBERS``) while it is on it; -1 for the newest revision of a key
-  whose older ones had a place and which has none itself; NULL when a newer revision has taken
-  over, or it never had a place.
-- ``records_timeline``, ``records_head``: the timeline by place (the row's key, the position, ends
-  each entry), and by the beginning of a record's key. They hold what is on a timeline and
-  nothing else, so other records cost nothing more, and whatever deletes a record takes it off
-  the timeline. A table of its own cost three times the space, and had to be kept in step.
+- ``place_us`` and ``placed`` of a record: where it belongs on its conversation's timeline, and how
+  it stands there (see ``placing``). NULL for a record that never had a place, and ``placed`` for
+  one that a newer revision has taken off.
+- ``records_timeline``: the timeline by place; the row's key, the position, ends each entry. It
+  holds what is on a timeline and nothing else, so other records cost nothing more, and whatever
+  deletes a record takes it off the timeline. A table of its own would have to be kept in step.
 - ``pending``: what a destination has not settled; an acknowledged record has its row deleted.
   So a record with a destination's bit, and no row in ``pending`` or ``dead``, is acknowledged.
 - ``dead``: dead letters with their reason.
@@ -68,8 +66,6 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE records ADD COLUMN place_us INTEGER;
     ALTER TABLE records ADD COLUMN placed INTEGER;
     CREATE INDEX records_timeline ON records(conversation, placed, place_us)
-        WHERE placed IS NOT NULL;
-    CREATE INDEX records_head ON records(conversation, substr(key, 1, 6))
         WHERE placed IS NOT NULL;
     """,
 )

@@ -13,7 +13,8 @@ from typing import Any
 import apsw
 
 from steno.adapters.store_sqlite.faults import mapped
-from steno.adapters.store_sqlite.rows import KIND_NUMBERS, SELECTED, decoded, key_value
+from steno.adapters.store_sqlite.placing import KIND_NUMBERS, slots
+from steno.adapters.store_sqlite.rows import SELECTED, decoded, key_value
 from steno.adapters.store_sqlite.schema import (
     SCHEMA_VERSION,
     connect,
@@ -50,9 +51,8 @@ _READ_SAME = _READ + "r.place_us = ?3 AND r.position > ?4 ORDER BY r.position LI
 _READ_LATER = _READ + "r.place_us > ?3 ORDER BY r.place_us, r.position LIMIT ?4"
 _LATEST = (
     f"SELECT {SELECTED} FROM conversations c"
-    " CROSS JOIN records r INDEXED BY records_head ON r.conversation = c.id"
-    " WHERE c.name = ?1 AND r.placed >= 0 AND substr(r.key, 1, 6) = substr(?2, 1, 6)"
-    " AND r.key = ?2"
+    " CROSS JOIN records r INDEXED BY records_key ON r.conversation = c.id"
+    " WHERE c.name = ? AND r.slot BETWEEN ? AND ? AND r.key = ? AND r.placed >= 0"
 )
 _KNOWS = (
     "SELECT 1 FROM conversations c WHERE c.name = ?"
@@ -164,7 +164,8 @@ class TimelineReader:
             IntegrityError: The record is damaged; says its position only.
             StorageError: Reading failed.
         """
-        rows = self._all(_LATEST, (conversation, key_value(key)))
+        value = key_value(key)
+        rows = self._all(_LATEST, (conversation, *slots(value), value))
         return decoded(rows[0]) if rows else None
 
     def knows(self, conversation: str) -> bool:

@@ -17,13 +17,19 @@ from itertools import repeat
 from typing import Any
 
 import apsw
-import msgspec
 
-from steno.adapters.store_sqlite.rows import (
+from steno.adapters.store_sqlite.placing import (
     KIND_NUMBERS,
+    Claim,
+    Head,
+    Key,
+    place,
+    placed_slot,
+    slots,
+)
+from steno.adapters.store_sqlite.rows import (
     PLACED_COLUMNS,
     PLACED_WIDTH,
-    WITHDRAWN,
     Value,
     checksum,
     committed,
@@ -45,11 +51,10 @@ _PIECES = (256, 64, 32, *range(16, 0, -1))
 one, as a commit among slowly flowing ones holds a handful of records."""
 
 _INSERT_RECORDS = "INSERT OR IGNORE INTO records(" + PLACED_COLUMNS + ") VALUES "
-_HEADS = "SELECT r.position, r.conversation, r.key, r.revision FROM (VALUES "
+_HEADS = "SELECT r.conversation, r.key, r.position, r.revision, r.placed FROM (VALUES "
 _HEADS_END = (
-    ") AS v CROSS JOIN records r INDEXED BY records_head ON r.conversation = v.column1"
-    " AND substr(r.key, 1, 6) = substr(v.column2, 1, 6) AND r.key = v.column2"
-    " WHERE r.placed IS NOT NULL"
+    ") AS v CROSS JOIN records r INDEXED BY records_key ON r.conversation = v.column1"
+    " AND r.slot BETWEEN v.column2 AND v.column3 WHERE r.placed IS NOT NULL"
 )
 
 _KNOWN_CONVERSATIONS = 20_000
@@ -69,20 +74,6 @@ class _Conversation:
         self.erased = erased
         self.has_timeline: bool | None = None if stored else False
         """None: not looked up yet."""
-
-
-class _Claim(msgspec.Struct, frozen=True, gc=False):
-    """A draft that may become what the timeline has of its key.
-
-    ``at`` is where its ``placed`` stands among the values to insert; ``placed`` is None for a
-    draft without a place, which takes the key off the timeline.
-    """
-
-    conversation: int
-    key: bytes | str
-    revision: int
-    placed: int | None
-    at: int
 
 
 class Writer:
@@ -261,45 +252,48 @@ class Writer:
         unix_ms = self._now_us() // 1000
         flat: list[Value] = []
         marks: list[int] = []
-        claims: list[_Claim] = []
+        claims: list[Claim] = []
         touched: dict[str, _Conversation] = {}
-        slots: set[tuple[int, int]] = set()
+        seen: set[tuple[int, int]] = set()
         results: list[list[Record]] = []
         taken = self._taken(commits) if careful else {}
         position = self._position
+        rows = 0
         for commit in commits:
             new: list[Record] = []
             for draft in commit.drafts:
-                place = self._conversation(draft.conversation)
-                if place.erased:
+                home = self._conversation(draft.conversation)
+                if home.erased:
                     continue
                 key = key_value(draft.key)
-                slot = slot_of(key, draft.revision)
-                while (held := taken.get((place.id, slot))) is not None:
+                slot = _slot(draft, key)
+                while (held := taken.get((home.id, slot))) is not None:
                     if held == (key, draft.revision):
                         break
                     slot = next_slot(slot)
-                if held is not None or (place.id, slot) in slots:
+                if held is not None or (home.id, slot) in seen:
                     continue  # stored already, or twice in this transaction
-                slots.add((place.id, slot))
+                seen.add((home.id, slot))
                 position = next_position(position, unix_ms)
-                place.seq += 1
+                home.seq += 1
                 tail = self._tail(TAIL_BITS)
-                touched[place.name] = place
+                touched[home.name] = home
                 wanted = self._wanted[draft.kind]
-                record = committed(draft, position, tail, place.seq)
+                record = committed(draft, position, tail, home.seq)
+                place_us = draft.place_us
                 flat += (
-                    position, tail, place.id, slot, draft.kind, draft.source, draft.lane,
-                    draft.utterance, draft.revision, key, place.seq, place.seq - 1,
-                    draft.origin, draft.at_us, wanted, checksum(record, draft.place_us),
-                    draft.payload, draft.place_us, None,
+                    position, tail, home.id, slot, draft.kind, draft.source, draft.lane,
+                    draft.utterance, draft.revision, key, home.seq, home.seq - 1,
+                    draft.origin, draft.at_us, wanted, checksum(record, place_us),
+                    draft.payload, place_us, None,
                 )  # fmt: skip
-                if draft.place_us is not None:
+                if place_us is not None:
                     number = KIND_NUMBERS[draft.kind]
-                    claims.append(_Claim(place.id, key, draft.revision, number, len(flat) - 1))
-                    place.has_timeline = True
-                elif draft.revision and self._has_timeline(place):
-                    claims.append(_Claim(place.id, key, draft.revision, None, len(flat) - 1))
+                    claims.append(Claim(home.id, key, draft.revision, rows, number))
+                    home.has_timeline = True
+                elif draft.revision and self._has_timeline(home):
+                    claims.append(Claim(home.id, key, draft.revision, rows, None))
+                rows += 1
                 for destination in self._wanting[wanted]:
                     marks += (destination, position)
                 new.append(record)
@@ -323,12 +317,12 @@ class Writer:
             self._rows("INSERT INTO pending(destination, position) VALUES ", 2, marks)
         fresh: list[Value] = []
         moved: list[Value] = []
-        for place in touched:
-            if place.stored:
-                moved += (place.id, place.seq, position)
+        for home in touched:
+            if home.stored:
+                moved += (home.id, home.seq, position)
             else:
-                fresh += (place.id, place.name, place.seq, position)
-                place.stored = True
+                fresh += (home.id, home.name, home.seq, position)
+                home.stored = True
         if fresh:
             self._rows(
                 "INSERT INTO conversations(id, name, last_seq, last_position) VALUES ", 4, fresh
@@ -347,8 +341,8 @@ class Writer:
         wanted: list[Value] = []
         for commit in commits:
             for draft in commit.drafts:
-                place = self._conversation(draft.conversation)
-                wanted += (place.id, slot_of(key_value(draft.key), draft.revision))
+                home = self._conversation(draft.conversation)
+                wanted += (home.id, _slot(draft, key_value(draft.key)))
         held: dict[tuple[int, int], tuple[Value, int]] = {}
         while wanted:
             found = self._held(wanted)
@@ -374,48 +368,37 @@ class Writer:
 
     # --- the timeline --------------------------------------------------------------------
 
-    def _has_timeline(self, place: _Conversation) -> bool:
-        if place.has_timeline is None:
-            place.has_timeline = bool(
+    def _has_timeline(self, home: _Conversation) -> bool:
+        if home.has_timeline is None:
+            home.has_timeline = bool(
                 fetch(
                     self._db,
                     "SELECT 1 FROM records WHERE conversation=? AND placed IS NOT NULL LIMIT 1",
-                    (place.id,),
+                    (home.id,),
                 )
             )
-        return place.has_timeline
+        return home.has_timeline
 
-    def _place(self, claims: Sequence[_Claim], flat: list[Value]) -> None:
-        """Give ``placed`` to the newest revision of each key, and take it from the one before."""
-        tops: dict[tuple[int, Value], tuple[int, int | None]] = {}
-        """Newest revision of a key, and where it stands in ``flat``; None for a stored one."""
-        stored: dict[tuple[int, Value], int] = {}
-        keys: list[Value] = []
+    def _place(self, claims: Sequence[Claim], flat: list[Value]) -> None:
+        """Put the newest revision of each key on its timeline, and take the one before it off."""
+        places: list[Value] = []
         for claim in claims:
-            keys += (claim.conversation, claim.key)
-        for sql, values in self._pieces(_HEADS, 2, keys, _HEADS_END):
-            for position, conversation, key, revision in fetch(self._db, sql, values):
-                tops[(conversation, key)] = (revision, None)
-                stored[(conversation, key)] = position
-        freed: list[Value] = []
-        for claim in claims:
-            name = (claim.conversation, claim.key)
-            top = tops.get(name)
-            if top is None:
-                if claim.placed is None:
-                    continue  # nothing of it is on the timeline
+            places += (claim.conversation, *slots(claim.key))
+        heads: dict[tuple[int, Key], Head] = {}
+        for sql, values in self._pieces(_HEADS, 3, places, _HEADS_END):
+            for conversation, key, *head in fetch(self._db, sql, values):
+                heads[(conversation, key)] = Head(*head)
+        done = place(claims, heads)
+        for row, placed in done.rows.items():
+            flat[(row + 1) * PLACED_WIDTH - 1] = placed
+        superseded: list[Value] = []
+        for position, placed in done.stored.items():
+            if placed is None:
+                superseded.append(position)
             else:
-                revision, at = top
-                if claim.revision <= revision:
-                    continue
-                if at is None:
-                    freed.append(stored[name])
-                else:
-                    flat[at] = None
-            tops[name] = (claim.revision, claim.at)
-            flat[claim.at] = WITHDRAWN if claim.placed is None else claim.placed
-        if freed:
-            self._listed("UPDATE records SET placed=NULL WHERE position IN (", freed)
+                self._db.execute("UPDATE records SET placed=? WHERE position=?", (placed, position))
+        if superseded:
+            self._listed("UPDATE records SET placed=NULL WHERE position IN (", superseded)
 
     # --- open windows --------------------------------------------------------------------
 
@@ -523,6 +506,12 @@ class Writer:
 
 class _Repeated(Exception):
     """A key and revision of the transaction is stored already; it is done again with care."""
+
+
+def _slot(draft: Draft, key: Key) -> int:
+    if draft.place_us is None:
+        return slot_of(key, draft.revision)
+    return placed_slot(key, draft.revision)
 
 
 def _sizes(count: int) -> Iterator[int]:
