@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -185,8 +186,8 @@ def text_report(overview: Overview, *, width: int | None = None) -> Iterator[str
         yield from table(OVERVIEW, rows, width=width)
         yield ""
     if overview.not_listed:
-        yield f"{overview.not_listed} more conversations are in the totals only"
-    yield totals_line(overview.totals)
+        yield f"{overview.not_listed} more conversations are in the sums only"
+    yield from _folded(totals_line(overview.totals), width, indent="")
 
 
 def _conversation(report: ConversationReport, width: int | None) -> Iterator[str]:
@@ -196,12 +197,21 @@ def _conversation(report: ConversationReport, width: int | None) -> Iterator[str
         f", {moment(started)} UTC" if started else ""
     )
     if report.likely_cause:
-        yield f"  no segment; likely cause: {report.likely_cause}"
+        yield from _folded(f"no segment; likely cause: {report.likely_cause}", width)
     else:
         yield from _wrapped([f"{name} {value}" for name, value in summary(figures)], width)
         yield from (f"  {line}" for line in table(SPEAKERS, figures.speakers, width=_less(width)))
     if missing := left_out(report):
         yield from _wrapped([f"not in the result: {missing[0]}", *missing[1:]], width)
+
+
+def _folded(text: str, width: int | None, *, indent: str = "  ") -> list[str]:
+    """A sentence on as many lines as it needs."""
+    if width is None:
+        return [indent + text]
+    return textwrap.wrap(
+        text, max(width, 20), initial_indent=indent, subsequent_indent="  ", break_long_words=False
+    )
 
 
 def _less(width: int | None) -> int | None:
