@@ -474,19 +474,22 @@ class Decoder:
     def _body(self, message: object) -> dict[str, object] | None:
         """Return the object that holds the segments; None when the event is not ours."""
         outer = _object(message, "shape")
-        enveloped = outer.get("data") is not None
-        inner = _object(outer["data"], "data") if enveloped else {}
+        data = outer.get("data")
+        inner = data if isinstance(data, dict) else {}
         given = (outer.get("type"), outer.get("eventType"), inner.get("eventType"))
-        names = {name for name in given if name is not None}
-        if not names or not all(isinstance(name, str) for name in names):
+        names = [name for name in given if name is not None]
+        if not all(isinstance(name, str) for name in names):
             raise Malformed("shape")
-        if not names & self._events:
+        if names and self._events.isdisjoint(names):
             return None
-        if len(names) > 1:  # whose is it? nobody's, before it is taken for what it is not
-            raise Malformed("eventType")
-        if enveloped and "transcripts" in outer:
+        if data is not None:
+            _object(data, "data")
+        if not names or (inner and "transcripts" in outer):
             raise Malformed("shape")
-        return inner if enveloped else outer
+        if names.count(names[0]) != len(names):
+            # Whose is it? Nobody's, before it is taken for what it is not.
+            raise Malformed("eventType")
+        return outer if data is None else inner
 
     def _fragment(self, item: object, conversation: str, now: float, utc_us: int) -> Fragment:
         told = _object(item, "item")
