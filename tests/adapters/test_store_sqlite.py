@@ -17,6 +17,7 @@ from steno.adapters.store_sqlite import (
     OutboxReader,
     SqliteStore,
     StoreSettings,
+    TimelineReader,
     erase,
     forget_destination,
     purge_dead,
@@ -54,6 +55,9 @@ class TestSqliteStore(StoreContract):
     async def opened(self) -> AsyncIterator[RecordStore]:
         async with a_store(self._path) as store:
             yield store
+
+    def timeline(self) -> TimelineReader:
+        return TimelineReader(self._path)
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
+from itertools import permutations
 
 from steno.core.records import Draft, Kind, Origin, Record
-from steno.delivery.ids import position_of
-from steno.ports import Commit, DeliveryState, RecordStore, Settlement
+from steno.delivery.ids import position_of, position_us
+from steno.ports import Commit, DeliveryState, RecordStore, Settlement, Timeline
 
 ALL = "all"
 SENTENCES = "sentences"
@@ -24,6 +25,7 @@ def a_draft(
     kind: Kind = Kind.SENTENCE,
     payload: bytes = b'{"text":"hello"}',
     received_s: float = 0.0,
+    place_us: int | None = None,
 ) -> Draft:
     key = hashlib.sha256(f"{conversation}/{utterance}".encode()).hexdigest()
     return Draft(
@@ -38,6 +40,7 @@ def a_draft(
         1_700_000_000_000_000,
         payload,
         received_s,
+        place_us,
     )
 
 
@@ -45,14 +48,36 @@ def settled(record: Record, state: DeliveryState, *, destination: str = ALL) -> 
     return Settlement(record.id, destination, state, 1, "Reason", 0)
 
 
+def a_segment(
+    conversation: str = "c1",
+    utterance: str = "u1",
+    place_us: int | None = 0,
+    *,
+    revision: int = 0,
+    kind: Kind = Kind.SEGMENT,
+) -> Draft:
+    return a_draft(conversation, utterance, revision=revision, kind=kind, place_us=place_us)
+
+
+def names(timeline: Timeline, conversation: str = "c1", kind: Kind = Kind.SEGMENT) -> list[str]:
+    """Return a timeline as ``utterance.revision``."""
+    return [f"{r.utterance}.{r.revision}" for r in timeline.read(conversation, kind)]
+
+
 def _tell(told: list[int], number: int, _: object) -> None:
     told.append(number)
 
 
 class StoreContract:
-    """Inherit and give ``opened``: an empty store with ``DESTINATIONS``, closed afterwards."""
+    """Inherit and give ``opened``: an empty store with ``DESTINATIONS``, closed afterwards.
+
+    ``timeline`` reads the store that ``opened`` has given, beside it.
+    """
 
     def opened(self) -> AbstractAsyncContextManager[RecordStore]:
+        raise NotImplementedError
+
+    def timeline(self) -> AbstractContextManager[Timeline]:
         raise NotImplementedError
 
     async def test_a_commit_returns_its_records_as_they_were_given(self) -> None:
@@ -189,3 +214,182 @@ class StoreContract:
                 Commit([a_draft("", "1", kind=Kind.GAP), a_draft("", "2", kind=Kind.GAP)])
             )
             assert [r.seq for r in records] == [1, 2]
+
+    # --- the timeline --------------------------------------------------------------------
+
+    async def test_the_timeline_is_by_place_then_by_order_of_commit(self) -> None:
+        """Any place of 64 bits; of one place what was committed first comes first."""
+        places = [5, -7, 0, 5, (1 << 63) - 1, -(1 << 63), 5, 0]
+        async with self.opened() as store:
+            for n, place_us in enumerate(places):
+                await store.submit(Commit([a_segment("c1", str(n), place_us), a_segment("c2")]))
+            with self.timeline() as timeline:
+                assert names(timeline) == [f"{n}.0" for n in (5, 1, 2, 7, 0, 3, 6, 4)]
+
+    async def test_only_what_has_a_place_is_on_the_timeline_of_its_kind(self) -> None:
+        """Kinds and conversations have timelines of their own."""
+        async with self.opened() as store:
+            await store.submit(
+                Commit(
+                    [
+                        a_segment("c1", "1", 1),
+                        a_segment("c1", "2", None),
+                        a_segment("c1", "3", 1, kind=Kind.SEGMENT_AUDIT),
+                        a_segment("c2", "4", 1),
+                        a_segment("", "5", 1),
+                        a_draft("c3", "6"),
+                    ]
+                )
+            )
+            with self.timeline() as timeline:
+                assert names(timeline) == ["1.0"]
+                assert names(timeline, kind=Kind.SEGMENT_AUDIT) == ["3.0"]
+                assert names(timeline, "") == ["5.0"]
+                assert names(timeline, "c3") == names(timeline, "nowhere") == []
+                assert [c.conversation for c in timeline.conversations(Kind.SEGMENT)] == [
+                    "", "c1", "c2",
+                ]  # fmt: skip
+
+    async def test_a_timeline_gives_records_whole(self) -> None:
+        """As the commit returned them, but for the time of receipt."""
+        async with self.opened() as store:
+            draft = a_draft(kind=Kind.SEGMENT, payload=bytes(range(256)), place_us=4)
+            (record,) = await store.submit(Commit([draft]))
+            with self.timeline() as timeline:
+                assert list(timeline.read("c1", Kind.SEGMENT)) == [record]
+                assert timeline.latest("c1", draft.key) == record
+
+    async def test_the_newest_revision_is_on_the_timeline_whatever_the_order(self) -> None:
+        """In one commit or in many, with holes, at another place: the highest one counts."""
+        async with self.opened() as store:
+            expected: dict[str, list[str]] = {}
+            for n, order in enumerate(permutations((0, 1, 2, 40))):
+                drafts = [
+                    a_segment(f"c{n}{split}", "u", -revision, revision=revision)
+                    for split in "sm"
+                    for revision in order
+                ]
+                await store.submit(Commit(drafts[:4]))
+                for draft in drafts[4:]:
+                    await store.submit(Commit([draft]))
+                expected |= {f"c{n}s": ["u.40"], f"c{n}m": ["u.40"]}
+            with self.timeline() as timeline:
+                assert {c: names(timeline, c) for c in expected} == expected
+                assert {c.records for c in timeline.conversations(Kind.SEGMENT)} == {1}
+
+    async def test_a_revision_of_another_kind_moves_the_key_there(self) -> None:
+        """A segment that ends in the audit is not in the result any more."""
+        async with self.opened() as store:
+            await store.submit(Commit([a_segment("c1", "u", 1)]))
+            await store.submit(
+                Commit([a_segment("c1", "u", 1, revision=1, kind=Kind.SEGMENT_AUDIT)])
+            )
+            with self.timeline() as timeline:
+                assert names(timeline) == []
+                assert names(timeline, kind=Kind.SEGMENT_AUDIT) == ["u.1"]
+
+    async def test_a_revision_without_a_place_takes_the_key_off(self) -> None:
+        """Not even an older one that comes late brings it back; a newer one does."""
+        async with self.opened() as store:
+            steps: list[tuple[int, int | None, list[str]]] = [
+                (0, 7, ["u.0"]),
+                (3, None, []),
+                (2, 7, []),
+                (5, None, []),
+                (4, 7, []),
+                (6, 7, ["u.6"]),
+            ]
+            for together in (False, True):
+                name = f"c{together}"
+                drafts = [a_segment(name, "u", p, revision=r) for r, p, _ in steps]
+                if together:
+                    await store.submit(Commit(drafts[:-1]))
+                    with self.timeline() as timeline:
+                        assert names(timeline, name) == []
+                    await store.submit(Commit(drafts))
+                    drafts = []
+                for draft, (_, _, expected) in zip(drafts, steps, strict=False):
+                    await store.submit(Commit([draft]))
+                    with self.timeline() as timeline:
+                        assert names(timeline, name) == expected
+                        assert timeline.latest(name, draft.key) == (
+                            next(timeline.read(name, Kind.SEGMENT)) if expected else None
+                        )
+            with self.timeline() as timeline:
+                assert names(timeline, "cTrue") == ["u.6"]
+
+    async def test_a_repeat_changes_nothing_on_the_timeline(self) -> None:
+        """Nor does it when it comes with another place."""
+        async with self.opened() as store:
+            await store.submit(
+                Commit([a_segment("c1", "a", 1), a_segment("c1", "b", 2, revision=3)])
+            )
+            for _ in range(2):
+                again = await store.submit(
+                    Commit(
+                        [
+                            a_segment("c1", "a", 9),
+                            a_segment("c1", "b", 0, revision=3),
+                            a_segment("c1", "c", 5),
+                        ]
+                    )
+                )
+            assert again == []
+            with self.timeline() as timeline:
+                assert names(timeline) == ["a.0", "b.3", "c.0"]
+
+    async def test_every_revision_stays_a_record_to_deliver(self) -> None:
+        """The timeline decides nothing about delivery."""
+        async with self.opened() as store:
+            for revision in (1, 0, 2):
+                await store.submit(Commit([a_segment("c1", "u", 5, revision=revision)]))
+            assert [p.record.revision for p in await store.pending(ALL, limit=9)] == [1, 0, 2]
+
+    async def test_a_long_timeline_is_read_whole(self) -> None:
+        """More than a page, with more than a page at one place, each record once."""
+        async with self.opened() as store:
+            places = [3] * 1200 + [n % 700 for n in range(1400)]
+            await store.submit(
+                Commit([a_segment("c1", str(n), place) for n, place in enumerate(places)])
+            )
+            expected = sorted(range(len(places)), key=lambda n: (places[n], n))
+            with self.timeline() as timeline:
+                assert names(timeline) == [f"{n}.0" for n in expected]
+
+    async def test_conversations_are_listed_by_name_with_counts_and_times(self) -> None:
+        """More than a page of them; of a kind; one alone; and those with news since a time."""
+        async with self.opened() as store:
+            await store.submit(
+                Commit([a_segment(f"c{n:04}", str(m)) for m in range(2) for n in range(1100)])
+            )
+            await asyncio.sleep(0.01)
+            (new,) = await store.submit(Commit([a_segment("c0007", "new")]))
+            (other,) = await store.submit(
+                Commit([a_segment("c0008", "x", kind=Kind.SEGMENT_AUDIT)])
+            )
+            since_us = position_us(position_of(new.id))
+            with self.timeline() as timeline:
+                found = list(timeline.conversations(Kind.SEGMENT))
+                assert [c.conversation for c in found] == [f"c{n:04}" for n in range(1100)]
+                assert [c.records for c in found[6:9]] == [2, 3, 2]
+                assert found[7].first_at_us == found[8].first_at_us < found[7].last_at_us
+                assert found[7].last_at_us == since_us
+                assert list(timeline.conversations(Kind.SEGMENT, since_us=since_us)) == [found[7]]
+                assert list(timeline.conversations(Kind.SEGMENT, conversation="c0008")) == [
+                    found[8]
+                ]
+                assert list(timeline.conversations(Kind.SEGMENT, conversation="c")) == []
+                since_us = position_us(position_of(other.id)) + 1000
+                assert list(timeline.conversations(Kind.SEGMENT, since_us=since_us)) == []
+                (audit,) = timeline.conversations(Kind.SEGMENT_AUDIT)
+                assert (audit.conversation, audit.records) == ("c0008", 1)
+
+    async def test_a_conversation_is_known_by_any_record(self) -> None:
+        """On its timeline or not; an open window is none."""
+        async with self.opened() as store:
+            await store.submit(Commit([a_draft("a"), a_segment("b")], {"c": b"window"}))
+            with self.timeline() as timeline:
+                assert [timeline.knows(c) for c in "abcd"] == [True, True, False, False]
+                assert timeline.latest("a", a_draft("a").key) is None  # it has no place
+                assert timeline.latest("b", a_draft("a").key) is None
+                assert timeline.latest("d", a_draft("a").key) is None
