@@ -33,6 +33,7 @@ MAX_NAME_CHARS = 128
 OVER = frozenset({"disconnected", "terminated"})
 """States of a call that is over, or that never was answered."""
 
+_MAX_US = 253_402_300_800_000_000  # year 10000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 # Control characters, line separators and marks that turn the reading direction.
@@ -212,7 +213,8 @@ def _us(told: Time) -> int:
         lapse = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - _EPOCH
     except (ValueError, OverflowError):
         return 0
-    return max(0, (lapse.days * 86_400 + lapse.seconds) * 1_000_000 + lapse.microseconds)
+    told_us = (lapse.days * 86_400 + lapse.seconds) * 1_000_000 + lapse.microseconds
+    return told_us if 0 < told_us < _MAX_US else 0
 
 
 def _malformed(body: bytes) -> RemoteProtocolError:
