@@ -18,6 +18,8 @@ call can be compared with one another, not with those of another day or machine.
 ``media``               CPU per 20 ms frame of ``steno media`` beside another build, and what is
                         lost while the speech service is away; skipped in the same way
 ``audiohook``           CPU and memory per AudioHook call, and how soon calls are opened
+``diarisation``         CPU per event and memory from recorded events, and from a live socket, to
+                        stored segments; time and memory of exports to each format
 ======================  ====================================================================
 """
 
@@ -55,6 +57,12 @@ MEASUREMENTS = {
     "media": Measurement("media.py", ("--runs", "1"), ("--runs", "5"), 3600),
     "audiohook": Measurement(
         "audiohook_load.py", ("--seconds", "10"), ("--seconds", "30", "--runs", "3"), 1800
+    ),
+    "diarisation": Measurement(
+        "diarisation.py",
+        ("--segments", "50000", "--seconds", "5"),
+        ("--segments", "100000", "1000000", "--rates", "200", "1000", "--seconds", "20"),
+        3600,
     ),
 }
 

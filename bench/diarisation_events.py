@@ -4,8 +4,9 @@
 
 Conversations have 500 segments of two or three speakers and run 200 at a time. Each segment has
 one partial and its final; 5 % of the finals come twice, 5 % up to 10 s late, and 10 % hold a
-number, card or address that is to be redacted. What one conversation says is one of a score of
-scripts, so writing is joining ready pieces: the measured process is never kept waiting.
+number, card or address that is to be redacted. Half of the sentences hold a word that makes
+redaction look closer, as those of ``bench.pipeline`` do. What one conversation says is one of a
+score of scripts, so writing is joining ready pieces: the measured process is not kept waiting.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ EVENT = "conversation.transcription.update"
 MARK = "CONVERSATION"
 
 OPENINGS = ("well", "okay so", "right", "yes", "I see", "let me check", "one moment please", "sure")
-SUBJECTS = ("the parcel", "your order", "my connection", "the invoice", "our technician", "the app")
+SUBJECTS = ("the parcel", "your order", "my connection", "the heating", "our technician", "the app")
 VERBS = ("went out on", "has not arrived since", "was changed on", "dropped again on", "is due by")
 TIMES = ("Monday", "the second of March", "last week", "this morning", "tomorrow", "Friday evening")
 ENDINGS = (
     "and I would like to know what happens next",
     "so could you have a look at it for me",
-    "which is what the page says here",
+    "which is not what I was told before",
     "thank you very much",
     "is there anything else I can do for you",
 )

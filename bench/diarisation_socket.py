@@ -14,8 +14,10 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from bench.diarisation_events import events
 
@@ -31,6 +33,16 @@ def texts() -> Iterator[str]:
 
 async def send(socket: ServerConnection, rate: int) -> None:
     """Answer the subscription, then send until the client has gone."""
+    with suppress(ConnectionClosed):
+        await follow(socket, rate)
+
+
+async def follow(socket: ServerConnection, rate: int) -> None:
+    """Send without end.
+
+    Raises:
+        ConnectionClosed: The client has gone.
+    """
     await socket.recv()
     await socket.send(json.dumps({"type": "subscribed"}))
     lines, sent, began = texts(), 0, time.monotonic()

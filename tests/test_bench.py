@@ -65,3 +65,13 @@ def test_audiohook_calls_are_measured_with_nothing_lost() -> None:
     assert row["frames"] >= 4 * 5
     assert row["frames_lost"] == 0
     assert row["cpu_s_per_call_s"] >= 0
+
+
+def test_what_diarisation_is_measured_with_is_stored_whole(tmp_path: Path) -> None:
+    """Every event sent is read and every segment that is to be kept is exported."""
+    sizes = ("--segments", "2000", "--keep", str(tmp_path), "--formats", "jsonl")
+    lines = printed("bench.diarisation", "--only", "stages", "recorded", "export", *sizes)
+    stages, recorded, exported = map(json.loads, lines)
+    assert recorded["stored"] == exported["segments"] > 1900
+    assert recorded["malformed"] == 0
+    assert stages["drafts"] == 2000
