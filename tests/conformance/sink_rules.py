@@ -15,6 +15,7 @@ from steno.core.records import (
     Kind,
     Origin,
     Record,
+    SegmentPayload,
     SentencePayload,
     record_key,
 )
@@ -41,6 +42,26 @@ def sentence(
         entities={"PHONE": 1},
     )
     return _record(Kind.SENTENCE, conversation, number, msgspec.json.encode(payload), revision)
+
+
+def segment(
+    conversation: str,
+    number: int,
+    *,
+    text: str = f"that is {CANARY}",
+    revision: int = 0,
+    confidence: float = 0.9,
+) -> Record:
+    """Return a stored segment; it begins as many seconds into the conversation as its number."""
+    payload = SegmentPayload(
+        speaker=f"speaker_{number % 2}",
+        text=text,
+        started_us=number * 1_000_000,
+        ended_us=number * 1_000_000 + 900_000,
+        confidence=confidence,
+        at_us=AT_US + number,
+    )
+    return _record(Kind.SEGMENT, conversation, number, msgspec.json.encode(payload), revision)
 
 
 def gap(conversation: str, number: int) -> Record:
@@ -171,8 +192,12 @@ class SinkRules:
 
 
 def run_of(conversation: str, start: int, sink: Sink) -> list[Record]:
-    """Return as many sentences of a conversation as one delivery may hold, five at most."""
-    return [sentence(conversation, start + i) for i in range(min(5, sink.shape.max_records))]
+    """Return as many records of a conversation as one delivery may hold, five at most.
+
+    Sentences, or segments for a sink that takes nothing else.
+    """
+    make = sentence if Kind.SENTENCE in sink.kinds else segment
+    return [make(conversation, start + i) for i in range(min(5, sink.shape.max_records))]
 
 
 def keys(records: Sequence[Record]) -> list[str]:

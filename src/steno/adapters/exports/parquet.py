@@ -76,7 +76,7 @@ def _sink(
         # It runs in a thread of the library, which would turn an error into words of its own.
         try:
             for columns in batches:
-                yield polars.DataFrame(columns, schema=schema)
+                yield _frame(polars, columns, schema)
         except BaseException as exc:
             failed.append(exc)
             raise
@@ -97,6 +97,17 @@ def _sink(
             cause=type(exc).__name__,
             errno=getattr(exc, "errno", None),
         ) from None
+
+
+def _frame(pl: Any, columns: dict[str, list[Any]], schema: dict[str, Any]) -> polars.DataFrame:
+    try:
+        frame: polars.DataFrame = pl.DataFrame(columns, schema=schema)
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as exc:
+        # The library's words quote the value.
+        raise StorageError(
+            "a segment does not fit a Parquet column", cause=type(exc).__name__
+        ) from None
+    return frame
 
 
 def _schema(pl: Any) -> dict[str, Any]:  # the module, imported late

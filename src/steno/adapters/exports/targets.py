@@ -182,9 +182,12 @@ class ObjectTarget:
 
         def counted() -> Iterator[bytes]:
             nonlocal size
-            for chunk in chunks:
-                size += len(chunk)
-                yield chunk
+            try:
+                for chunk in chunks:
+                    size += len(chunk)
+                    yield chunk
+            except OSError as exc:  # not the store's
+                raise _failed(exc, "the export cannot be written") from exc
 
         try:
             obstore.put(
@@ -285,7 +288,8 @@ def _failed(exc: Exception, summary: str) -> StenoError:
 def _store_failed(exc: Exception) -> StenoError:
     from steno.adapters.object_store import reason_of
 
-    reason = reason_of(exc)
+    # The library raises the built-in error, not its own, for what is not found.
+    reason = "ObjectMissing" if isinstance(exc, FileNotFoundError) else reason_of(exc)
     if reason == "AuthError":
         return AuthError("the object store refused our credentials")
     if reason == "ObjectMissing":
