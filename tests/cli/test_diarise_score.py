@@ -130,7 +130,7 @@ def test_no_conversation_in_common_is_an_outcome_of_its_own(folder: Path) -> Non
     other.write_text(RTTM.replace("call-1", "call-9"))
     result = run(folder, str(other))
     assert result.exit_code == ExitCode.NOTHING_FOUND
-    assert "1 conversations of the references were not found" in result.stderr
+    assert "of the references, not found: 1 conversation" in result.stderr
     nothing = run(folder, *references(folder), "--conversation", "call-9")
     assert nothing.exit_code == ExitCode.NOTHING_FOUND
 

@@ -138,10 +138,14 @@ def _stored(names: Iterable[str], state_dir: Path, min_confidence: float) -> Doc
 def _tell(scores: Scores, options: Options, out: Output) -> None:
     import msgspec
 
+    from steno.diarisation.tables import number_of
+
     if scores.unreferenced:
-        out.note(f"{scores.unreferenced} conversations have no reference and are not scored")
+        out.note(
+            f"without a reference, not scored: {number_of(scores.unreferenced, 'conversation')}"
+        )
     if scores.not_found:
-        out.note(f"{scores.not_found} conversations of the references were not found")
+        out.note(f"of the references, not found: {number_of(scores.not_found, 'conversation')}")
     for one in scores.conversations:
         if one.problem:
             out.note(f"conversation {one.conversation}: {one.problem}")

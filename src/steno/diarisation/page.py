@@ -58,6 +58,7 @@ th.text,td.text,tbody th{text-align:left}
 tbody th{font-weight:600}
 dl{display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;margin:.5rem 0}
 dl div{display:flex;gap:.4rem}
+dt,dd{white-space:nowrap}
 dt{color:var(--soft)}
 dd{margin:0;font-weight:600}
 svg{display:block}
@@ -65,10 +66,11 @@ svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 svg .time{fill:var(--soft);text-anchor:middle}
 svg .tick{stroke:var(--line);stroke-width:1}
 svg .both{fill:var(--both);fill-opacity:.22;stroke:var(--both);stroke-opacity:.5}
-svg .quiet{fill:none;stroke:var(--quiet);stroke-dasharray:3 2}
+svg .quiet{fill:var(--quiet)}
 svg .c0{fill:var(--k0)}svg .c1{fill:var(--k1)}svg .c2{fill:var(--k2)}svg .c3{fill:var(--k3)}
 svg .c4{fill:var(--k4)}svg .c5{fill:var(--k5)}
-@media print{body{max-width:none;padding:0}.wide{overflow:visible}}
+@media print{body{max-width:none;padding:0}.wide{overflow:visible}
+svg{max-width:100%;height:auto}}
 """
 
 _POLICY: Final = (
@@ -142,7 +144,7 @@ def _figures(full: Full, ident: str) -> Iterator[str]:
     yield f'</dl>\n<div class="wide" role="group" tabindex="0" aria-labelledby="{ident}-t">\n'
     description = (
         f"A lane for each of {len(full.sketch.lanes)} speakers, with a bar where the speaker is "
-        f"heard; red bands where people overlap, {clock(figures.overlap_s)} in all; a dashed line "
+        f"heard; red bands where people overlap, {clock(figures.overlap_s)} in all; grey marks "
         f"where nobody speaks, {clock(figures.silence_s)} in all. The table below has the figures."
     )
     yield from svg(

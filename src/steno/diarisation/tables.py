@@ -53,6 +53,11 @@ def confidence(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}"
 
 
+def number_of(count: int, things: str) -> str:
+    """Return a number with what is counted, in the plural where there are several or none."""
+    return f"{count} {things}" if count == 1 else f"{count} {things}s"
+
+
 def moment(at_us: int) -> str:
     """Return UTC microseconds as date and time; a dash for 0, and for what is no date."""
     if not at_us:
@@ -160,15 +165,15 @@ def left_out(report: ConversationReport) -> list[str]:
 def totals_line(totals: Totals) -> str:
     """Return the sums of the report as a sentence."""
     parts = [
-        f"{totals.conversations} conversations",
-        f"{totals.segments} segments",
+        number_of(totals.conversations, "conversation"),
+        number_of(totals.segments, "segment"),
         f"{clock(totals.duration_s)} long",
         f"{clock(totals.silence_s)} silence",
         f"{clock(totals.overlap_s)} overlap",
-        f"{totals.interruptions} interruptions",
+        number_of(totals.interruptions, "interruption"),
     ]
     if totals.without_segments:
-        parts.append(f"{totals.without_segments} conversations without a segment")
+        parts.append(f"{number_of(totals.without_segments, 'conversation')} without a segment")
     return ", ".join(parts)
 
 
@@ -186,7 +191,7 @@ def text_report(overview: Overview, *, width: int | None = None) -> Iterator[str
         yield from table(OVERVIEW, rows, width=width)
         yield ""
     if overview.not_listed:
-        yield f"{overview.not_listed} more conversations are in the sums only"
+        yield f"{number_of(overview.not_listed, 'more conversation')} in the sums only"
     yield from _folded(totals_line(overview.totals), width, indent="")
 
 
