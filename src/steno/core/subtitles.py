@@ -102,6 +102,8 @@ def _seconds(us: int) -> str:
 
 
 def _one_line(text: str) -> str:
+    if text.isprintable():  # a fast way past the pattern: none of its characters is
+        return text.strip(" ")
     return _BREAKS.sub(" ", text).strip(" ")
 
 

@@ -164,20 +164,23 @@ def zero_of(payload: SegmentPayload) -> int:
 
 
 def _heard(records: Iterable[Record]) -> Iterator[_Heard]:
-    """Decode, and order what begins at one moment: its order of commit is accidental."""
+    """Decode, and order what has one place: its order of commit is accidental."""
     held: list[_Heard] = []
+    place = 0
     for record in records:
         payload = payload_of(record)
-        if held and (payload.started_us != held[0][0].started_us or len(held) >= MAX_SIDE_BY_SIDE):
+        here = max(0, payload.started_us)  # as on the timeline
+        if held and (here != place or len(held) >= MAX_SIDE_BY_SIDE):
             yield from _in_order(held)
             held = []
+        place = here
         held.append((payload, record))
     yield from _in_order(held)
 
 
 def _in_order(held: list[_Heard]) -> list[_Heard]:
     if len(held) > 1:
-        held.sort(key=lambda one: (one[0].ended_us, one[0].speaker, one[1].key))
+        held.sort(key=lambda one: (one[0].started_us, one[0].ended_us, one[0].speaker, one[1].key))
     return held
 
 
@@ -186,11 +189,13 @@ class _Waiting:
 
     __slots__ = ("end_us", "overlap", "payload", "record", "speaker")
 
-    def __init__(self, payload: SegmentPayload, record: Record, *, overlap: bool) -> None:
+    def __init__(
+        self, payload: SegmentPayload, record: Record, end_us: int, *, overlap: bool
+    ) -> None:
         self.payload = payload
         self.record = record
         self.speaker = payload.speaker
-        self.end_us = payload.ended_us
+        self.end_us = end_us
         self.overlap = overlap
 
 
@@ -209,10 +214,12 @@ def _marked(heard: Iterator[_Heard], min_confidence: float) -> Iterator[SegmentV
     for payload, record in chain((first,), heard):
         if payload.confidence < min_confidence:
             continue
-        start_us, end_us, speaker = payload.started_us, payload.ended_us, payload.speaker
+        speaker = payload.speaker
+        start_us = max(zero_us, payload.started_us)
+        end_us = max(start_us, payload.ended_us)
         takes_time = end_us > start_us
         others_us = second_us if speaker == longest else longest_us
-        new = _Waiting(payload, record, overlap=takes_time and others_us > start_us)
+        new = _Waiting(payload, record, end_us, overlap=takes_time and others_us > start_us)
         if undecided:
             still = []
             for one in undecided:
