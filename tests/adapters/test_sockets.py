@@ -422,6 +422,94 @@ async def test_refused_upgrades_are_typed(status: int, error: type[StenoError]) 
         assert caught.value.fix
 
 
+REFUSAL = b'{"status":403,"code":"missing.permissions","message":"%s","contextId":"ctx-1"}'
+REFUSAL %= TOKEN.encode()
+FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\n"
+SIZED = FORBIDDEN + b"Content-Length: %d\r\n\r\n" % len(REFUSAL) + REFUSAL
+CHUNKED = b"".join(
+    [
+        FORBIDDEN,
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        b"10\r\n" + REFUSAL[:16] + b"\r\n",
+        b"%x\r\n" % (len(REFUSAL) - 16) + REFUSAL[16:] + b"\r\n0\r\n\r\n",
+    ]
+)
+
+
+async def refused_with(answer: bytes, *, piece: int = 1 << 20, ends: bool = False) -> AuthError:
+    """Dial a server that answers so, in pieces; it hangs up after it, or waits."""
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for start in range(0, len(answer), piece):
+            writer.write(answer[start : start + piece])
+            await asyncio.sleep(0)
+        if not ends:
+            await reader.read()
+
+    async with raw_server(serve_one) as base:
+        with pytest.raises(AuthError) as caught:
+            await Dialer(proxy="none").dial(request(base), Reader())
+    assert caught.value.fields["status"] == 403
+    assert TOKEN not in f"{caught.value!r} {caught.value}"
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        (SIZED, False),
+        (CHUNKED, False),
+        (FORBIDDEN + b"\r\n" + REFUSAL, True),
+        (SIZED.replace(b"application/json", b"application/problem+json"), False),
+        (SIZED.replace(b"Content-Type: application/json\r\n", b""), False),
+    ],
+    ids=["sized", "chunked", "until-the-end", "problem", "no-type"],
+)
+async def test_a_refusal_is_read_for_its_code_and_id(answer: bytes, ends: bool) -> None:
+    """The platform's code and correlation id come out of the body; its words do not."""
+    error = await refused_with(answer, ends=ends)
+    assert error.fields["code"] == "missing.permissions"
+    assert error.fields["correlation_id"] == "ctx-1"
+
+
+@pytest.mark.parametrize("answer", [SIZED, CHUNKED], ids=["sized", "chunked"])
+@pytest.mark.parametrize("piece", [1, 7])
+async def test_a_refusal_is_read_however_it_is_cut(answer: bytes, piece: int) -> None:
+    """A body may come byte by byte, after its head."""
+    error = await refused_with(answer, piece=piece)
+    assert error.fields["code"] == "missing.permissions"
+
+
+async def test_the_header_names_the_call_before_the_body_does() -> None:
+    """One id is told, the one of the header."""
+    error = await refused_with(SIZED.replace(b"\r\n", b"\r\nININ-Correlation-Id: c0ffee-1\r\n", 1))
+    assert error.fields["correlation_id"] == "c0ffee-1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        (SIZED[:-5], False),
+        (SIZED[:-5], True),
+        (FORBIDDEN + b"Content-Length: 9999999\r\n\r\n" + b" " * 40_000, False),
+        (FORBIDDEN + b"Content-Length: x\r\n\r\n" + REFUSAL, False),
+        (FORBIDDEN + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + REFUSAL, False),
+        (FORBIDDEN.replace(b"/1.1", b"/1.0") + b"\r\n" + REFUSAL, False),
+        (FORBIDDEN + b"Content-Length: 4\r\n\r\nnull", False),
+        (b"HTTP/1.1 403 No\r\nContent-Type: text/html\r\n\r\n<p>code", False),
+    ],
+    ids=["short", "cut", "long", "no-size", "no-chunk", "old", "null", "page"],
+)
+async def test_a_refusal_whose_body_cannot_be_had_is_still_that_refusal(
+    answer: bytes, ends: bool
+) -> None:
+    """The status was clear from the head: nothing after it delays it for long or replaces it."""
+    async with asyncio.timeout(3):
+        error = await refused_with(answer, ends=ends)
+    assert error.fields["code"] is None
+
+
 @pytest.mark.parametrize(
     ("head", "error"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
 
 from steno.ports import FieldValue
 
@@ -24,6 +25,8 @@ class StreamServer:
 
     ``refuse`` decides on an upgrade from its token: a status with headers, or None to accept.
     """
+
+    subprotocols: Sequence[Subprotocol] | None = (Subprotocol("v2"),)
 
     def __init__(self, *, refuse: Callable[[str], Answer | None] | None = None) -> None:
         self.refuse = refuse or (lambda token: None)
@@ -58,7 +61,7 @@ class StreamServer:
             "127.0.0.1",
             self.port,
             process_request=self._process,
-            subprotocols=["v2"],  # type: ignore[list-item]
+            subprotocols=self.subprotocols,
             compression=None,
             ping_interval=None,
             close_timeout=0.2,
@@ -96,11 +99,15 @@ class StreamServer:
         with contextlib.suppress(Exception):
             async for message in connection:
                 self.received.append(message)
+                await self._received(connection, message)
         self.codes.append(connection.close_code or 0)
         if connection in self.sockets:
             self.sockets.remove(connection)
         async with self._changed:
             self._changed.notify_all()
+
+    async def _received(self, connection: ServerConnection, message: str | bytes) -> None:
+        """Answer a message; a transcript stream has nothing to say to any."""
 
     async def connected(self, count: int = 1) -> ServerConnection:
         """Return the newest connection once there are ``count``."""

@@ -141,6 +141,52 @@ def test_a_wish_to_wait_is_granted() -> None:
     assert machine.next_dial() == Dial(PRIMARY, 20.0)
 
 
+STEPPED = FailoverPolicy(
+    backoff_first_s=2.0, backoff_max_s=30.0, jitter=0.0, jitter_s=0.5, throttled_factor=2.0
+)
+
+
+def waits_of(ends: list[End], *, draw: float, policy: FailoverPolicy = STEPPED) -> list[float]:
+    """Return the wait after each end, each reported when its dial was due."""
+    machine, now, waits = Failover(1, policy, now=0.0), 0.0, []
+    for end in ends:
+        machine.ended(end, now=now, draw=draw)
+        at = machine.next_dial().at
+        waits.append(round(at - now, 9))
+        now = at
+    return waits
+
+
+@pytest.mark.parametrize(
+    ("ends", "waits"),
+    [
+        ([End.LOST] * 6, [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]),
+        ([End.THROTTLED] * 6, [4.0, 8.0, 16.0, 30.0, 30.0, 30.0]),
+        ([End.LOST, End.THROTTLED, End.LOST, End.SILENT], [2.0, 8.0, 8.0, 16.0]),
+    ],
+)
+def test_waits_double_to_their_limit_and_once_more_when_throttled(
+    ends: list[End], waits: list[float]
+) -> None:
+    """2 s to 30 s; too many requests cost twice the wait, and none costs more than the limit."""
+    assert waits_of(ends, draw=0.0) == waits
+
+
+def test_jitter_in_seconds_is_added_to_every_wait() -> None:
+    """Half a second at most, whatever the wait, the longest included; refusals too."""
+    assert waits_of([End.LOST] * 6, draw=0.5) == [2.25, 4.25, 8.25, 16.25, 30.25, 30.25]
+    assert waits_of([End.THROTTLED], draw=0.999) == [4.4995]
+    assert waits_of([End.REFUSED], draw=0.5) == [60.25]
+
+
+def test_a_longer_wish_is_granted_and_a_shorter_one_is_not() -> None:
+    """Retry-After counts where it is more than our own wait; those told the same spread out."""
+    for wish_s, draw, wait_s in ((10.0, 0.0, 10.0), (10.0, 0.5, 10.25), (1.0, 0.0, 4.0)):
+        machine = Failover(1, STEPPED, now=0.0)
+        machine.ended(End.THROTTLED, now=0.0, draw=draw, retry_after_s=wish_s)
+        assert machine.next_dial().at == wait_s
+
+
 def test_the_primary_is_probed_only_from_the_backup() -> None:
     """There is nothing to probe while unconnected or at the primary."""
     machine = two_hosts()
