@@ -22,10 +22,11 @@ from steno.core.failover import FailoverPolicy
 from steno.core.hosts import Host
 from steno.core.transcript import Fragment
 from steno.errors import AuthError, ConfigError
-from steno.feeds.notifications import NotificationsFeed, NotificationsSettings
+from steno.feeds.notifications import NotificationsFeed, NotificationsSettings, Watcher
 from steno.feeds.stream_connection import Timing
 from steno.ports import ConversationEnded, FeedDown, FeedEvent, FeedUp
 from steno.wire.http import HttpRequest
+from steno.wire.participants import Roster
 from steno_sim.channels import Limits
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET, Client
 from steno_sim.region import RegionSettings
@@ -116,6 +117,7 @@ async def running(
     conversations: Sequence[str] = (),
     queues: Sequence[str] = (),
     users: Sequence[str] = (),
+    watcher: Watcher | None = None,
 ) -> AsyncIterator[Run]:
     log, target = MemoryTelemetry(), Target()
     async with HttpClient() as http:
@@ -133,6 +135,7 @@ async def running(
             queues=queues,
             users=users,
             settings=settings,
+            watcher=watcher,
         )
         task = asyncio.create_task(feed.run(target))
         try:
@@ -173,6 +176,37 @@ async def test_conversations_of_queues_are_discovered_and_heard_once() -> None:
             assert run.target.of(FeedUp)[0].conversations == ()
             assert {event.role.value for event in run.target.of(Fragment)} == {"agent", "customer"}
             assert run.target.of(FeedDown) == []
+
+
+class Noticing:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.rosters: list[Roster] = []
+        self.ends: list[str] = []
+
+    def seen(self, roster: Roster) -> None:
+        self.rosters.append(roster)
+
+    def ended(self, conversation: str) -> None:
+        self.ends.append(conversation)
+
+
+async def test_watcher_is_told_of_participants_and_ends() -> None:
+    """What a queue's topic says anyway costs no call: who takes part, and when it is over."""
+    watcher = Noticing()
+    async with Simulator("demo", speed=20, play=False) as sim:
+        plans = {plan.id: plan for plan in sim.world.script.plans}
+        queues = sorted({plan.queue for plan in plans.values()})
+        async with running(sim, queues=queues, watcher=watcher) as run:
+            await run.target.until(lambda: bool(run.target.of(FeedUp)))
+            sim.world.play()
+            await sim.finished()
+            await run.target.until(lambda: set(watcher.ends) == set(plans))
+            assert {one.conversation for one in watcher.rosters} == set(plans)
+            for roster in watcher.rosters:
+                people = {one.id: one.purpose for one in roster.participants}
+                assert people[plans[roster.conversation].customer_participant] == "customer"
 
 
 async def test_given_conversations_are_subscribed_from_the_start() -> None:

@@ -249,6 +249,35 @@ def test_conversations_are_discovered(topic: str, people: object, expected: obje
     assert decoded(encoded(message)) == [expected]
 
 
+def test_flat_topic_tells_of_the_end_too() -> None:
+    """Topics of calls alone have a participant's state beside its id, and no list of calls."""
+    for states, ended in ((["connected", "disconnected"], False), (["terminated"] * 2, True)):
+        people = [{"id": f"p{n}", "state": state} for n, state in enumerate(states)]
+        message = {
+            "topicName": queue_topic("q-1"),
+            "eventBody": {"id": "c-1", "participants": people},
+        }
+        assert decoded(encoded(message)) == [Discovered("c-1", ended)]
+
+
+@pytest.mark.parametrize("rosters", [False, True])
+def test_participants_are_read_when_they_are_asked_for(rosters: bool) -> None:
+    """Where they cannot be read, the conversation is discovered all the same."""
+    decoder = Decoder(rosters=rosters)
+    for identity, readable in (("p-1", True), ("../p", False)):
+        person = {"id": identity, "purpose": "agent", "calls": [{"id": "k", "state": "connected"}]}
+        message = {
+            "topicName": queue_topic("q-1"),
+            "eventBody": {"id": "c-1", "participants": [person]},
+        }
+        [found] = decoder.decode(encoded(message), now=0.0, utc_us=1)
+        assert isinstance(found, Discovered)
+        roster = found.roster
+        assert (roster is not None) == (rosters and readable)
+        if roster is not None:
+            assert [one.purpose for one in roster.participants] == ["agent"]
+
+
 @pytest.mark.parametrize(
     ("data", "cause"),
     [

@@ -349,8 +349,11 @@ class RosterAttribution:
 
     def _answer(self, fragment: Fragment, known: _Known | None) -> Who:
         if known is None or known.cast is None:
-            return prior(split_lane(fragment.lane)[1])
-        return known.cast.who(fragment.lane, fragment.started_us, fragment.ended_us)
+            return prior(split_lane(fragment.lane)[1], fragment.zero_us)
+        who = known.cast.who(fragment.lane, fragment.started_us, fragment.ended_us)
+        if not who.zero_us and fragment.zero_us:
+            return msgspec.structs.replace(who, zero_us=fragment.zero_us)
+        return who
 
     def _merge(self, known: _Known, roster: Roster, *, now: float, utc_us: int) -> None:
         """Put a roster beside the one that is there; where both speak the newer one counts."""

@@ -44,7 +44,6 @@ from steno.wire.participants import Roster, decode_roster
 __all__ = ["ConversationApi", "RosterService", "RosterServiceSettings"]
 
 MAX_TRIES = 3
-RETRY_S = 5.0
 LIMITED_S = 10.0
 """Where the platform limits our rate and does not say for how long."""
 
@@ -76,6 +75,7 @@ class RosterServiceSettings(msgspec.Struct, frozen=True):
         final_delay_s: From a conversation's end to its last roster: words on their way are
             stored by then, and the platform has written down who left when.
         final_patience_s: For how long after the end that roster is tried for.
+        retry_s: Before a conversation that is not there is asked for again.
         refused_s: How long nothing is tried after the platform refused our permissions.
         outage_first_s, outage_cap_s: Waits between tries while the platform is away.
         max_ended: Conversations that wait for their last roster; beyond it the oldest goes.
@@ -87,6 +87,7 @@ class RosterServiceSettings(msgspec.Struct, frozen=True):
     call_limit_s: float = 15.0
     final_delay_s: float = 10.0
     final_patience_s: float = 900.0
+    retry_s: float = 5.0
     refused_s: float = 300.0
     outage_first_s: float = 1.0
     outage_cap_s: float = 30.0
@@ -296,6 +297,7 @@ class RosterService:
         """Do a job; whatever becomes of it, the others go on."""
         ended = self._ended.get(job.conversation) if job.final else None
         asked = ended.asked if ended is not None else 0
+        retry_s = self._settings.retry_s
         try:
             done = await self._do(job)
         except Exception as error:  # noqa: BLE001 - a bug met by one roster must not end the rest
@@ -304,11 +306,12 @@ class RosterService:
                 conversation=job.conversation,
                 error=type(error).__name__,
             )
-            self._attribution.failed(job.conversation, now=self._clock(), retry_after_s=RETRY_S)
-            done = self._later(job, RETRY_S)
+            self._attribution.failed(job.conversation, now=self._clock(), retry_after_s=retry_s)
+            done = self._later(job, retry_s)
         finally:
             if ended is not None:
                 ended.working = False
+            self._wake.set()  # it may be due again, or later
         if done and ended is not None and ended.asked == asked:
             self._ended.pop(job.conversation, None)
 
@@ -358,7 +361,7 @@ class RosterService:
     def _failed(self, job: _Job, error: StenoError) -> bool:
         """Decide when to try again; True when it is given up."""
         now = self._clock()
-        retry_s: float | None = RETRY_S
+        retry_s: float | None = self._settings.retry_s
         if isinstance(error, RateLimited):
             result, retry_s = "limited", error.retry_after_s or LIMITED_S
             self._hold(now + retry_s)

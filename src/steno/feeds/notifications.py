@@ -207,15 +207,14 @@ class NotificationsFeed:
 
     def discovered(self, message: Discovered, *, now: float) -> None:
         """Follow a conversation that a queue or user has; note its end."""
-        if self._watcher is not None:
-            if message.roster is not None:
-                self._watcher.seen(message.roster)
-            if message.ended:
-                self._watcher.ended(message.conversation)
+        if self._watcher is not None and message.roster is not None:
+            self._watcher.seen(message.roster)
         found = self._found.get(message.conversation)
         if message.ended:
             if found is not None and found.ended_at is None:
                 found.ended_at = now
+                if self._watcher is not None:
+                    self._watcher.ended(message.conversation)
             return
         if found is not None:
             found.ended_at = None
