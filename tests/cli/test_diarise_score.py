@@ -147,3 +147,22 @@ def test_a_reference_that_is_wrong_is_named_by_its_argument(folder: Path) -> Non
     """One error of ours, which the command line turns into exit code 2."""
     result = run(folder, str(folder / "absent.rttm"))
     assert "setting=REFERENCE" in str(result.exception)
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "rttm"])
+def test_our_own_export_of_the_store_has_no_error(folder: Path, form: str) -> None:
+    """Whatever is exported is read back as it was stored: ours against ours is 0."""
+    export = folder / f"export.{form}"
+    clean = {name: None for name in os.environ if name.startswith(("STENO_", "GENESYS_", "OAUTH_"))}
+    state = ["--state-dir", str(folder / "state")]
+    written = CliRunner().invoke(
+        make_app(),
+        ["diarise", "export", "--out", str(export), *state],
+        env={**clean, "HOME": "/nonexistent"},
+    )
+    assert written.exit_code == ExitCode.DONE, written.output
+    result = run(folder, str(export), "--collar", "0", "--json")
+    found = json.loads(result.stdout)
+    assert found["speakers"]["der"] == 0
+    assert found["speakers"]["scored_s"] == 8
+    assert found["words"] is None if form == "rttm" else found["words"]["cp_wer"] == 0

@@ -85,7 +85,9 @@ def report(
     ] = 2.0,
     order: Annotated[
         OrderName,
-        typer.Option(help="How conversations are listed; numbers with the largest first."),
+        typer.Option(
+            help="How conversations are listed: the largest first, of confidence the smallest."
+        ),
     ] = "name",
     full: Annotated[
         int,
