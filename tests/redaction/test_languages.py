@@ -142,3 +142,28 @@ def test_blanks_are_normalised_and_entities_counted() -> None:
 def test_a_card_among_other_groups_is_found_and_they_are_judged_alone() -> None:
     text = "4111 1111 1111 1111 415 555 0142, 212-555-0143"
     assert redacted(text).replace("[PHONE], [PHONE]", "[PHONE]") == "[CARD] [PHONE]"
+
+
+@pytest.mark.parametrize("untold", ["", "und"])
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (
+            "Mi correo es lucia punto vega arroba example punto com todo junto.",
+            "Mi correo es [EMAIL] todo junto.",
+        ),
+        (
+            "Meine E-Mail ist lucia punkt vega at example punkt com.",
+            "Meine E-Mail ist [EMAIL].",
+        ),
+        (
+            "My email is lucia dot vega at example dot com all together.",
+            "My email is [EMAIL] all together.",
+        ),
+    ],
+)
+def test_a_source_that_does_not_tell_the_language_is_redacted_in_its_own(
+    untold: str, text: str, masked: str
+) -> None:
+    """The everyday words of a sentence tell which language's phrases are looked for."""
+    assert REDACTOR.redact(RawText(text), language=untold).text == masked

@@ -15,7 +15,7 @@ from steno.redaction.context import NOTHING, Context
 from steno.redaction.entities import Recogniser, Span
 from steno.redaction.masking import Mask
 from steno.redaction.meanings import meanings
-from steno.redaction.spoken import TABLES, lexicon
+from steno.redaction.spoken import TABLES, UNTOLD, guess, lexicon
 from steno.redaction.tokens import normalise
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
@@ -71,7 +71,8 @@ class Redactor:
 
         Args:
             language: BCP-47 tag; of an unknown language, written forms and the number words
-                of all known ones are still found.
+                of all known ones are still found. Empty or ``und``: the text itself tells which
+                of the known ones it is most like.
 
         Raises:
             RedactionError: Something failed; the text must be withheld.
@@ -88,6 +89,8 @@ class Redactor:
         entities: dict[str, int] = {}
         # Masking moves words closer to the numbers left over, so look again until nothing is
         # found: what has passed once passes unchanged ever after.
+        if language in UNTOLD:
+            language = guess(clean)
         for _ in range(_MAX_PASSES):
             if not self._recognisers and not self._may_hold_secret(clean, language):
                 break
@@ -111,6 +114,8 @@ class Redactor:
 
     def inspect(self, text: str, *, language: str, hint: Context) -> Analysis:
         """Spans, unfinished end and topic of normalised ``text``; for ``carry``."""
+        if language in UNTOLD:
+            language = guess(text)
         table = lexicon(language)
         if self._recognisers:
             return self._with_custom(text, language, hint)

@@ -22,9 +22,23 @@ def lexicon(language: str) -> Table:
     return _merged(code)
 
 
+UNTOLD = frozenset({"", "und"})
+"""Tags of a source that does not tell the language."""
+
+
+def guess(text: str) -> str:
+    """The language whose everyday words ``text`` has the most of; English where it has none.
+
+    Not an identification: it only chooses which table goes first where no tag says.
+    """
+    said = [word.strip(".,;:!?¿¡") for word in text.lower().split()]
+    counts = {code: sum(word in table.stops for word in said) for code, table in TABLES.items()}
+    return max(counts, key=counts.__getitem__)  # of equal ones the first: English
+
+
 @cache
 def _merged(code: str) -> Table:
     return merge(TABLES[code], [table for key, table in TABLES.items() if key != code])
 
 
-__all__ = ["TABLES", "Form", "Number", "Table", "Topic", "lexicon"]
+__all__ = ["TABLES", "UNTOLD", "Form", "Number", "Table", "Topic", "guess", "lexicon"]
