@@ -21,7 +21,7 @@ from steno.cli.common import ExitCode, exit_code
 from steno.cli.main import COMMANDS, load_command, make_app
 from steno.config.showing import reference
 from steno.observability.vocabulary import BUCKETS_S, EVENTS, FIELDS, METRICS
-from steno_sim import control, faults, oauth, scenario
+from steno_sim import bulk, control, event_socket, faults, oauth, recorded, scenario, segments_score
 from steno_sim.calls.faults import FAULTS
 from steno_sim.calls.rules import RULES
 from steno_sim.cli import app as simulator
@@ -173,20 +173,33 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+SIMULATOR_PARTS = (
+    ("Scenarios", scenario),
+    ("Event socket", event_socket),
+    ("Faults", faults),
+    ("Control", control),
+    ("Recorded events", recorded),
+    ("Recorded events in bulk", bulk),
+    ("Score of an export", segments_score),
+)
+
+
 def simulator_page() -> Iterator[str]:
     """Yield the page of the simulator: what its modules say of files, faults and control."""
     yield "# Simulator\n"
     yield (
-        "`steno-sim` serves both families on one port: the tutorials' OAuth, transcript stream "
-        "and language switch, and the real platform's OAuth, notification channels with their "
-        "limits and topics. Its options are on the page of "
+        "`steno-sim` serves both families on one port: the tutorials' OAuth, transcript stream, "
+        "event socket and language switch, and the real platform's OAuth, notification channels "
+        "with their limits and topics, and conversations with their participants. Its options are on the page of "
         "[commands](commands.md#steno-sim); a walk through it is "
         "[develop against the simulator](../tutorials/develop-against-the-simulator.md). The "
         f"client is `{oauth.DEFAULT_CLIENT_ID}` with the secret `{oauth.DEFAULT_CLIENT_SECRET}`, "
         "unless `--client` names others. At the start it prints the ids of its queues, for "
-        "`steno live --source notifications --queue ID`.\n"
+        "`steno live --source notifications --queue ID`. `steno-sim events` writes events to a file "
+        "without serving anything, and `steno-sim score` holds an export of speaker segments "
+        "against the truth of a run.\n"
     )
-    for title, module in (("Scenarios", scenario), ("Faults", faults), ("Control", control)):
+    for title, module in SIMULATOR_PARTS:
         yield f"## {title}\n"
         yield f"```text\n{inspect.getdoc(module)}\n```\n"
     yield from _calls()

@@ -1,6 +1,7 @@
 """The command ``steno-sim``: the simulator alone, on one port (or two, with a backup region).
 
-``steno-sim call`` is the other direction: it dials a server of call audio.
+``steno-sim call`` is the other direction: it dials a server of call audio. ``steno-sim events``
+writes recorded events, and ``steno-sim score`` holds an export against the truth.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from steno_sim.calls.command import EXAMPLE as CALL_EXAMPLE
 from steno_sim.calls.command import call
+from steno_sim.recorded_command import EXAMPLE as EVENTS_EXAMPLE
+from steno_sim.recorded_command import SCORE_EXAMPLE, events, score
 
 if TYPE_CHECKING:
     import ssl
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command("call", help=CALL_EXAMPLE)(call)
+app.command("events", help=EVENTS_EXAMPLE)(events)
+app.command("score", help=SCORE_EXAMPLE)(score)
 
 _EXAMPLE = """A Genesys Cloud simulator for development and tests: OAuth, the transcript stream,
 notification channels, scenarios and faults, without an organisation.
@@ -68,7 +73,10 @@ def run(
         str, typer.Option(help="Address and port of a second region, hearing the same calls.")
     ] = "",
     scenario: Annotated[
-        str, typer.Option(help="A packaged scenario (demo, load, quiet) or a TOML or JSON file.")
+        str,
+        typer.Option(
+            help="A packaged scenario (demo, diarisation, load, quiet) or a TOML or JSON file."
+        ),
     ] = "demo",
     faults: Annotated[
         Path | None, typer.Option(help='File of faults: {"faults": [...]}, JSON or TOML.')
@@ -107,6 +115,17 @@ def run(
     jwt_tokens: Annotated[
         bool, typer.Option("--jwt-tokens", help="Tokens shaped like JWTs, scopes inside.")
     ] = False,
+    event_form: Annotated[
+        Literal["wrapped", "bare", "mixed"],
+        typer.Option(help="Event socket: events under `data`, bare, or by turns."),
+    ] = "wrapped",
+    events_unasked: Annotated[
+        bool, typer.Option("--events-unasked", help="Event socket: events need no subscription.")
+    ] = False,
+    speaker_labels: Annotated[
+        Literal["numbers", "roles"] | None,
+        typer.Option(help="Event socket: speaker_0 …, or agent and customer."),
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: speak TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
     exit_at_end: Annotated[
@@ -124,7 +143,7 @@ def run(
     if context.invoked_subcommand is not None:
         return
     try:
-        script = _scenario(scenario, fragments, rate)
+        script = _scenario(scenario, fragments, rate, speaker_labels)
         clients = _clients(client or [], public_key)
         given = _faults(faults)
         certificate = _tls(tls_cert, tls_key)
@@ -135,8 +154,11 @@ def run(
 
     async def main() -> dict[str, Any]:
         from steno_sim.oauth import TokenService
+        from steno_sim.region import RegionSettings
+        from steno_sim.server import Simulator
         from steno_sim.world import World
 
+        settings = RegionSettings(event_form=event_form, events_unasked=events_unasked)
         world = World(
             script,
             speed=speed,
@@ -149,7 +171,16 @@ def run(
             sims = []
             for (address, port), name in zip(addresses, ("primary", "backup"), strict=False):
                 tokens = TokenService(clients, expires_in_s=expires_in, jwt_tokens=jwt_tokens)
-                sims.append(await _enter(stack, world, name, address, port, tokens, certificate))
+                sim = Simulator(
+                    world=world,
+                    name=name,
+                    listen=address,
+                    port=port,
+                    tokens=tokens,
+                    settings=settings,
+                    ssl_context=certificate,
+                )
+                sims.append(await _enter(stack, sim))
             typer.echo(f"steno-sim: queues are {_queues(script)}", err=True)
             for fault in given:
                 world.inject(fault)
@@ -160,22 +191,9 @@ def run(
     _finish(_run(main()), as_json=as_json)
 
 
-async def _enter(
-    stack: AsyncExitStack,
-    world: World,
-    name: str,
-    address: str,
-    port: int,
-    tokens: Any,
-    context: ssl.SSLContext | None,
-) -> Simulator:
-    from steno_sim.server import Simulator
-
-    sim = Simulator(
-        world=world, name=name, listen=address, port=port, tokens=tokens, ssl_context=context
-    )
+async def _enter(stack: AsyncExitStack, sim: Simulator) -> Simulator:
     await stack.enter_async_context(sim)
-    typer.echo(f"steno-sim: {name} listens on {sim.host}", err=True)
+    typer.echo(f"steno-sim: {sim.region.name} listens on {sim.host}", err=True)
     return sim
 
 
@@ -244,22 +262,25 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _scenario(source: str, fragments: int, rate: float | None) -> Scenario:
+def _scenario(source: str, fragments: int, rate: float | None, labels: str | None) -> Scenario:
     import msgspec
 
     from steno_sim.scenario import load
 
     found = load(source)
+    if labels:
+        spec = msgspec.structs.replace(found.diarisation, labels=labels)
+        found = msgspec.structs.replace(found, diarisation=spec)
     if not fragments and rate is None:
         return found
     if found.load is None:
         raise _Usage("--fragments and --rate need a load scenario")
-    spec = msgspec.structs.replace(
+    figures = msgspec.structs.replace(
         found.load,
         fragments=fragments or found.load.fragments,
         rate=found.load.rate if rate is None else rate,
     )
-    return msgspec.structs.replace(found, load=spec)
+    return msgspec.structs.replace(found, load=figures)
 
 
 def _queues(scenario: Scenario) -> str:

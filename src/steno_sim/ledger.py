@@ -133,7 +133,7 @@ class Truth(msgspec.Struct, frozen=True):
     """The whole truth about a run.
 
     ``speed`` is that of playback: times on the topics are so many times shorter than those of
-    segments (0: flat out, a millionth).
+    segments (0: flat out, a thousand times).
     """
 
     title: str

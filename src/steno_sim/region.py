@@ -11,7 +11,7 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,6 @@ from steno_sim.malformed import malformed
 from steno_sim.oauth import TokenService
 from steno_sim.sockets import Socket
 
-EventForm = Literal["wrapped", "bare", "mixed"]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -54,7 +53,7 @@ class RegionSettings(msgspec.Struct, frozen=True):
     config_delay_s: float = 0.0
     closing_notice_s: float = 60.0
     require_subprotocol: bool = True
-    event_form: EventForm = "wrapped"
+    event_form: wire.EventForm = "wrapped"
     events_unasked: bool = False
     event_upgrades: int = 0
 

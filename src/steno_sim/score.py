@@ -69,6 +69,17 @@ def _matches(texts: Sequence[str], said: str, secret_words: int) -> bool:
     return _pattern(texts, secret_words + _SPARE_WORDS).fullmatch(said) is not None
 
 
+def masks_match(text: str, said: str, secret_words: int) -> bool:
+    """Tell whether a received text says, masks apart, what was said.
+
+    Args:
+        text: As received.
+        said: ``plain`` words that were said.
+        secret_words: How many of those were secret.
+    """
+    return _matches([text], said, secret_words)
+
+
 def score(truth: Truth, heard: Iterable[Heard]) -> Score:
     """Count what was lost, repeated and leaked.
 

@@ -213,7 +213,8 @@ def build(scenario: Scenario, *, seed: int | None = None, conversations: int = 0
         spec = scenario.load
         if conversations:
             spec = msgspec.structs.replace(spec, conversations=conversations)
-        return LoadScript(spec, seed=use_seed, title=scenario.title or "load")
+        roles = scenario.diarisation.labels == "roles"
+        return LoadScript(spec, seed=use_seed, title=scenario.title or "load", roles=roles)
     return SpokenScript(scenario, seed=use_seed, conversations=conversations)
 
 
@@ -715,8 +716,9 @@ _LOAD_PII_WORDS = ("call me on 415-555-0142", "write to nora.lind@example.com")
 class LoadScript:
     """The script of a generated load. Nothing is kept: each piece is worked out when due."""
 
-    def __init__(self, spec: Load, *, seed: int, title: str) -> None:
+    def __init__(self, spec: Load, *, seed: int, title: str, roles: bool = False) -> None:
         self.title = title
+        self._labels = ("customer", "agent") if roles else ("speaker_0", "speaker_1")
         self.spec = spec
         self._seed = seed
         queue = named_id("queue", spec.queue)
@@ -810,7 +812,7 @@ class LoadScript:
             utterance_us=max(0, due - round((fragment - first) * step)),
             begin_us=begin,
             until_us=until,
-            speaker="speaker_1" if agent else "speaker_0",
+            speaker=self._labels[agent],
             channel="INTERNAL" if agent else "EXTERNAL",
         )
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from steno_sim.script import Piece, Plan, Utterance, What
+from steno_sim.script import Piece, Plan, Script, Utterance, What
 from steno_sim.speech import spoken
 
 ORGANIZATION_ID = "5a1c3e70-4b2d-4c6e-8f90-1a2b3c4d5e6f"
+EventForm = Literal["wrapped", "bare", "mixed"]
 SEGMENT_EVENT = "conversation.transcription.update"
 _encode = msgspec.json.encode
 
@@ -57,10 +58,23 @@ class _Wrapped(msgspec.Struct):
     data: _SegmentEvent
 
 
-def segment_event(conversation_id: str, segments: list[SegmentMessage], *, bare: bool) -> bytes:
-    """Give an event of the event socket."""
-    event = _SegmentEvent(SEGMENT_EVENT, conversation_id, segments)
+def update_event(script: Script, plan: Plan, pieces: list[Piece], form: EventForm) -> bytes:
+    """Give the event of the event socket that tells of some fragments of a conversation."""
+    event = _SegmentEvent(SEGMENT_EVENT, plan.id, [_segment(script, piece) for piece in pieces])
+    bare = form == "bare" or (form == "mixed" and pieces[-1].key % 2 == 1)
     return _encode(event if bare else _Wrapped(SEGMENT_EVENT, event))
+
+
+def _segment(script: Script, piece: Piece) -> SegmentMessage:
+    return SegmentMessage(
+        # A provider that does not tell speakers apart has no such field at all.
+        msgspec.UNSET if piece.channel == "BOTH" else piece.speaker,
+        script.whole(piece),
+        piece.begin_us / 1e6,
+        piece.until_us / 1e6,
+        piece.confidence,
+        piece.final,
+    )
 
 
 class _Stamp:
@@ -106,14 +120,14 @@ def stream_message(
     )
 
 
-def envelope(topic: str, body: dict[str, Any]) -> bytes:
-    """Give the event message of a topic."""
+def envelope(topic: str, body: dict[str, Any], *, correlation: str = "") -> bytes:
+    """Give the event message of a topic; its id is a random one when none is given."""
     return _encode(
         {
             "topicName": topic,
             "version": "2",
             "eventBody": body,
-            "metadata": {"CorrelationId": str(uuid.uuid4())},
+            "metadata": {"CorrelationId": correlation or str(uuid.uuid4())},
         }
     )
 
@@ -139,7 +153,9 @@ def transcription_topic(conversation_id: str) -> str:
     return f"v2.conversations.{conversation_id}.transcription"
 
 
-def session_event(piece: Piece, plan: Plan, *, at_us: int, start_us: int) -> bytes:
+def session_event(
+    piece: Piece, plan: Plan, *, at_us: int, start_us: int, correlation: str = ""
+) -> bytes:
     """Give a status-only event: the session goes on, or ended."""
     ended = piece.what is What.SESSION_ENDED
     body = _session_body(piece, plan, at_us, start_us)
@@ -147,7 +163,7 @@ def session_event(piece: Piece, plan: Plan, *, at_us: int, start_us: int) -> byt
         "offsetMs": max(0, (at_us - start_us) // 1000),
         "status": "SESSION_ENDED" if ended else "SESSION_ONGOING",
     }
-    return envelope(transcription_topic(plan.id), body)
+    return envelope(transcription_topic(plan.id), body, correlation=correlation)
 
 
 def transcript_event(
@@ -160,6 +176,7 @@ def transcript_event(
     start_us: int,
     offset_ms: int,
     duration_ms: int,
+    correlation: str = "",
 ) -> bytes:
     """Give the transcription topic's event of an utterance as far as it is known.
 
@@ -172,6 +189,7 @@ def transcript_event(
         start_us: Start of the communication session, UTC.
         offset_ms: Start of the speech from the start of transcription.
         duration_ms: Its length so far.
+        correlation: Id of the event; a random one when empty.
     """
     said = spoken(text, utterance.language)
     body = _session_body(piece, plan, at_us, start_us)
@@ -200,7 +218,7 @@ def transcript_event(
         }
     ]
     body["status"] = {"offsetMs": offset_ms, "status": "SESSION_ONGOING"}
-    return envelope(transcription_topic(plan.id), body)
+    return envelope(transcription_topic(plan.id), body, correlation=correlation)
 
 
 def _session_body(piece: Piece, plan: Plan, at_us: int, start_us: int) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
 from steno_sim import people, wire
 from steno_sim.faults import Fault
 from steno_sim.ledger import Ledger, Truth
@@ -317,30 +315,15 @@ class World:
         pieces = [*self._joining.pop(plan.number, []), *pieces]
         if not pieces:
             return
-        segments = [self._segment(piece) for piece in pieces]
         final = any(piece.final for piece in pieces)
         reached = False
         for region in self.regions:
             if region.up and region.events:
-                form = region.settings.event_form
-                bare = form == "bare" or (form == "mixed" and pieces[-1].key % 2 == 1)
-                data = wire.segment_event(plan.id, segments, bare=bare)
+                data = wire.update_event(self.script, plan, pieces, region.settings.event_form)
                 reached = await region.send_event(plan.id, data, final=final) or reached
         if reached:
             for piece in pieces:
                 self.ledger.record(piece, stream=False, topic=False, event=True)
-
-    def _segment(self, piece: Piece) -> wire.SegmentMessage:
-        # A provider that does not tell speakers apart has no such field at all.
-        speaker = msgspec.UNSET if piece.channel == "BOTH" else piece.speaker
-        return wire.SegmentMessage(
-            speaker,
-            self.script.whole(piece),
-            piece.begin_us / 1e6,
-            piece.until_us / 1e6,
-            piece.confidence,
-            piece.final,
-        )
 
     def _tells(self, piece: Piece) -> bool:
         return piece.final or self.scenario.partials_on_topic

@@ -150,15 +150,15 @@ def test_a_card_among_other_groups_is_found_and_they_are_judged_alone() -> None:
     [
         (
             "Mi correo es lucia punto vega arroba example punto com todo junto.",
-            "Mi correo es [EMAIL] todo junto.",
+            "Mi correo es [REDACTED] todo junto.",
         ),
         (
             "Meine E-Mail ist lucia punkt vega at example punkt com.",
-            "Meine E-Mail ist [EMAIL].",
+            "Meine E-Mail ist [REDACTED].",
         ),
         (
             "My email is lucia dot vega at example dot com all together.",
-            "My email is [EMAIL] all together.",
+            "My email is [REDACTED] all together.",
         ),
     ],
 )

@@ -14,9 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from conformance.sim_peers import SEGMENTS, Peer, peer, receive, until_quiet
 from steno_sim.faults import Fault, Form
 from steno_sim.oauth import ALL_SCOPES, Client, TokenService
-from steno_sim.region import EventForm, RegionSettings
+from steno_sim.region import RegionSettings
 from steno_sim.scenario import Call, Diarisation, Load, Scenario, Style, Turn
 from steno_sim.server import Simulator
+from steno_sim.wire import EventForm
 
 CALL = "7d2c9a10-51b3-4b0e-8a44-0f6e2b7c9d01"
 PATH = "/api/v2/websocket"

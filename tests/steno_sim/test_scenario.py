@@ -31,7 +31,7 @@ def iban(text: str) -> bool:
 
 def test_packaged_names_are_listed_and_read() -> None:
     """Every packaged scenario is valid, and the promised ones are there."""
-    assert {"demo", "load", "quiet"} <= set(scenario.names())
+    assert {"demo", "diarisation", "load", "quiet"} <= set(scenario.names())
     for name in scenario.names():
         assert scenario.load(name).title
 
@@ -52,9 +52,10 @@ def test_demo_has_four_languages_a_switch_and_every_kind_of_secret() -> None:
     assert any(re.fullmatch(r"[a-zéü ]+", s.text) for s in secrets if s.kind == "phone")
 
 
-def test_demo_sentences_are_what_a_splitter_makes_of_the_text() -> None:
+@pytest.mark.parametrize("name", ["demo", "diarisation"])
+def test_sentences_are_what_a_splitter_makes_of_the_text(name: str) -> None:
     """The truth counts sentences as an independent splitter does."""
-    script = build(scenario.load("demo"))
+    script = build(scenario.load(name))
     for plan in script.plans:
         for said in script.utterances(plan.number):
             parts = sentencex.segment(said.language[:2], said.text)
@@ -67,6 +68,14 @@ def test_demo_sentences_are_what_a_splitter_makes_of_the_text() -> None:
         ("colour = 1", "colour"),
         ("[noise]\nduplicates = 2.0", "noise.duplicates"),
         ("[style]\npiece_words = [0, 2]", "piece_words"),
+        ("[diarisation]\nlate = 1.5", "diarisation.late"),
+        ("[diarisation]\nwander_s = -1.0", "wander_s"),
+        ('[diarisation]\nlabels = "colours"', "labels"),
+        (
+            '[[conversations]]\nturns = [{ who = "agent", say = "A." }, { who = "ivr", say = "B." }]',
+            "a menu speaks before",
+        ),
+        ('[[conversations]]\nturns = [{ who = "agent", say = "Hi.", blemishes = ["odd"] }]', "odd"),
         ("[style]\nwords_per_s = 0", "words_per_s"),
         ("[load]\nfragments = 0", "fragments"),
         ("[load]\nrate = -1.0", "rate"),

@@ -133,3 +133,41 @@ async def test_the_sdk_knows_every_field_of_our_events() -> None:
         assert set(body) <= set(model.attribute_map.values())
 
     await asyncio.to_thread(work)
+
+
+async def test_the_sdk_reads_a_conversation_and_its_participants() -> None:
+    """Menu, queue and two agents, each with the calls and times that the SDK's models have."""
+    turns = [
+        Turn(who="ivr", say="Please hold."),
+        Turn(who="agent", say="Hello, this is Anna."),
+        Turn(who="agent", say="Hello, this is Ben.", agent="ben", leg=2),
+    ]
+    scenario = Scenario(conversations=[Call(id=CALL, agent="anna", turns=turns)])
+    async with Simulator(scenario, speed=200) as sim:
+        await sim.finished()
+        raw = sim.world.conversation(CALL) or {}
+
+        def work() -> tuple[Any, list[str]]:
+            platform = sdk()
+            found = platform.ConversationsApi(signed_in(sim.url)).get_conversation(CALL)
+            known = set(platform.Participant().attribute_map.values())
+            assert set(raw["participants"][0]) <= known
+            assert set(raw) <= set(platform.Conversation().attribute_map.values())
+            for person in raw["participants"]:
+                for call in person["calls"]:
+                    assert set(call) <= set(platform.Call().attribute_map.values())
+            return found, [p.purpose for p in found.participants]
+
+        found, purposes = await asyncio.to_thread(work)
+        plan = sim.world.script.plans[0]
+    assert found.id == CALL
+    assert purposes == ["customer", "ivr", "acd", "agent", "agent"]
+    customer, *_, anna, ben = found.participants
+    assert [c.id for c in customer.calls] == plan.communications
+    assert [c.direction for c in customer.calls] == ["inbound", "inbound"]
+    assert [p.user_id for p in (anna, ben)] == plan.agents
+    assert [p.name for p in (anna, ben)] == ["Anna", "Ben"]
+    assert anna.start_time < anna.end_time <= ben.start_time < ben.end_time == found.end_time
+    assert anna.calls[0].disconnected_time == anna.end_time
+    assert {c.state for p in found.participants for c in p.calls} == {"disconnected"}
+    assert found.start_time == customer.start_time == customer.calls[0].connected_time
