@@ -190,13 +190,13 @@ def simulator_page() -> Iterator[str]:
     yield (
         "`steno-sim` serves both families on one port: the tutorials' OAuth, transcript stream, "
         "event socket and language switch, and the real platform's OAuth, notification channels "
-        "with their limits and topics, and conversations with their participants. Its options are on the page of "
-        "[commands](commands.md#steno-sim); a walk through it is "
+        "with their limits and topics, and conversations with their participants. "
+        "Its options are on the page of [commands](commands.md#steno-sim); a walk through it is "
         "[develop against the simulator](../tutorials/develop-against-the-simulator.md). The "
         f"client is `{oauth.DEFAULT_CLIENT_ID}` with the secret `{oauth.DEFAULT_CLIENT_SECRET}`, "
         "unless `--client` names others. At the start it prints the ids of its queues, for "
-        "`steno live --source notifications --queue ID`. `steno-sim events` writes events to a file "
-        "without serving anything, and `steno-sim score` holds an export of speaker segments "
+        "`steno live --source notifications --queue ID`. `steno-sim events` writes events to a "
+        "file without serving anything, and `steno-sim score` holds an export of speaker segments "
         "against the truth of a run.\n"
     )
     for title, module in SIMULATOR_PARTS:

@@ -72,7 +72,7 @@ def test_sentences_are_what_a_splitter_makes_of_the_text(name: str) -> None:
         ("[diarisation]\nwander_s = -1.0", "wander_s"),
         ('[diarisation]\nlabels = "colours"', "labels"),
         (
-            '[[conversations]]\nturns = [{ who = "agent", say = "A." }, { who = "ivr", say = "B." }]',
+            '[[conversations]]\nturns = [{who = "agent", say = "A."}, {who = "ivr", say = "B."}]',
             "a menu speaks before",
         ),
         ('[[conversations]]\nturns = [{ who = "agent", say = "Hi.", blemishes = ["odd"] }]', "odd"),
