@@ -25,7 +25,7 @@ PAYLOAD = b'{"text":"' + b"a word and another " * 15 + b'"}'
 CONVERSATION_RECORDS = 200
 
 
-def draft(number: int, conversations: int, *, placed: bool, revised: int) -> Draft:
+def draft(number: int, conversations: int, *, placed: bool = False, revised: int = 0) -> Draft:
     """Return one record of some conversations that run side by side and end after a while."""
     turn = number // conversations  # the how-manieth record of its conversation
     newer = bool(revised) and turn % CONVERSATION_RECORDS > 0 and turn % revised == 0

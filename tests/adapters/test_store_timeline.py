@@ -34,6 +34,7 @@ from steno.adapters.store_sqlite import (
     purge_dead,
     writing,
 )
+from steno.adapters.store_sqlite.sql import scalar
 from steno.core.records import Kind, Record
 from steno.delivery.ids import first_position, record_id
 from steno.errors import IntegrityError, ObjectMissing, StorageError
@@ -336,6 +337,27 @@ async def test_usual_retention_passes_over_a_long_timeline(path: Path) -> None:
         assert await store.retain(acked_before_us=NOW_US + 10**9, dead_before_us=0) == (600, 0)
 
 
+async def test_retention_comes_back_to_what_was_settled_since(path: Path) -> None:
+    """A sweep goes on where the last one ended, but for what has changed before that."""
+    later_us = NOW_US + 10**9
+    async with a_store(path, NOW_US) as store:
+        sentences = await store.submit(Commit([a_draft("c", str(n)) for n in range(9)]))
+        segments = await store.submit(Commit([a_segment("c", f"s{n}", n) for n in range(9)]))
+        await acked(store, segments)
+        for some, count in ((sentences[4:], 5), ([], 0), (sentences[1:2], 1)):
+            await acked(store, some)
+            assert await store.retain(acked_before_us=later_us, dead_before_us=0) == (count, 0)
+        newer = await store.submit(Commit([a_segment("c", "s3", 3, revision=1)]))
+        assert await store.retain(acked_before_us=later_us, dead_before_us=0) == (1, 0)
+        with writing(path) as db:
+            assert forget_destination(db, ALL) == 4
+            assert forget_destination(db, SENTENCES) == 3
+        assert await store.retain(acked_before_us=later_us, dead_before_us=0) == (3, 0)
+        with OutboxReader(path) as reader:
+            expected = [r for r in segments if r.utterance != "s3"] + newer
+            assert reader.records() == expected
+
+
 async def test_a_timeline_goes_whole_once_it_is_old_and_delivered(path: Path) -> None:
     """One new record or one pending delivery keeps all of it; others go independently."""
     now_us = NOW_US
@@ -413,12 +435,12 @@ async def test_salvage_rebuilds_the_timeline(path: Path, damage: str) -> None:
             )
         await store.submit(Commit([a_segment("c0", "0", None, revision=9)]))
     db = apsw.Connection(str(path))
-    root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name='records_timeline'").fetchall()
+    root = scalar(db, "SELECT rootpage FROM sqlite_schema WHERE name='records_timeline'")
     db.close()
     data = bytearray(path.read_bytes())
     at = len(data) // 2 // 4096 * 4096
     if damage == "index":
-        at = (root[0][0] - 1) * 4096
+        at = (root - 1) * 4096
     if damage == "scattered":
         for n in range(4096, len(data), 997):
             data[n] ^= 0xFF

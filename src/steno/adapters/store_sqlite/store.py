@@ -46,6 +46,7 @@ from steno.adapters.store_sqlite.schema import connect
 from steno.adapters.store_sqlite.sql import fetch
 from steno.adapters.store_sqlite.writer import Writer
 from steno.core.records import Kind, Record
+from steno.delivery.ids import first_position
 from steno.errors import IntegrityError, StorageError, StorageFull
 from steno.ports import Commit, DeliveryState, Pending, Settlement
 
@@ -305,13 +306,21 @@ class SqliteStore:
         Raises:
             StorageError: A write failed.
         """
-        dead = await self._run_job(lambda db: admin.purge_dead(db, before_us=dead_before_us))
-        settled, after = 0, 0
+
+        def begin(db: apsw.Connection) -> tuple[int, int]:
+            dead = admin.purge_dead(db, before_us=dead_before_us)
+            if dead:
+                self._writer.sweep_again()
+            return dead, self._writer.begin_sweep(first_position(acked_before_us // 1000) - 1)
+
+        dead, after = await self._run_job(begin)
+        settled = 0
         while True:
             work = partial(admin.purge_settled, before_us=acked_before_us, after=after)
             count, after = await self._run_job(work)
             settled += count
             if not after:
+                await self._run_job(lambda _: self._writer.finish_sweep())
                 return settled, dead
 
     async def retain_timeline(self, before_us: int) -> int:

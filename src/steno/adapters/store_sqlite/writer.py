@@ -105,6 +105,7 @@ class Writer:
         self._destination_ids: dict[str, int] = {}
         self._sql: dict[tuple[str, int], str] = {}
         self._version = -1
+        self._swept_to = self._sweeping_to = 0
         self._changed = False
         self._alive_us = 0
         for name in destinations:
@@ -193,6 +194,30 @@ class Writer:
                 del self._conversations[name]
         return results, changed
 
+    def begin_sweep(self, last: int) -> int:
+        """Return the position behind which retention has to look this time, up to ``last``.
+
+        Before it nothing is left to delete since the last sweep that was finished; else every
+        one of them would look at all that stays on the timelines. What is settled or superseded
+        there later is looked at the next time.
+
+        Raises:
+            apsw.Error: Whether another process has written could not be read.
+        """
+        self._look_around()
+        # Not beyond what is stored, whatever the clock says: the next record comes behind it.
+        self._sweeping_to = max(min(last, self._position), self._swept_to)
+        return self._swept_to
+
+    def finish_sweep(self) -> None:
+        """Take note that the sweep begun last has come to its end."""
+        self._swept_to = self._sweeping_to
+
+    def sweep_again(self, after: int = 0) -> None:
+        """Let the next sweep begin behind a position, if it would not anyway."""
+        self._swept_to = min(self._swept_to, after)
+        self._sweeping_to = min(self._sweeping_to, after)
+
     def changed_outside(self) -> bool:
         """Tell whether another process has changed the store since the last time.
 
@@ -213,6 +238,7 @@ class Writer:
             return self._changed
         first = self._version < 0
         self._version = version
+        self.sweep_again()
         self.forget()
         # Kept until a transaction succeeds: the one that noticed may have to be done again.
         self._changed = self._changed or not first
@@ -395,6 +421,7 @@ class Writer:
         for position, placed in done.stored.items():
             if placed is None:
                 superseded.append(position)
+                self.sweep_again(position - 1)
             else:
                 self._db.execute("UPDATE records SET placed=? WHERE position=?", (placed, position))
         if superseded:
@@ -429,7 +456,7 @@ class Writer:
     # --- outcomes ------------------------------------------------------------------------
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
-        acked: dict[int, list[Value]] = {}
+        acked: dict[int, list[int]] = {}
         others: list[tuple[int, int, Settlement]] = []
         for settlement in settlements:
             destination = self._destination(settlement.destination)
@@ -438,7 +465,9 @@ class Writer:
                 acked.setdefault(destination, []).append(position)
             else:
                 others.append((destination, position, settlement))
+                self.sweep_again(position - 1)
         for destination, positions in acked.items():
+            self.sweep_again(min(positions) - 1)
             self._listed(
                 f"DELETE FROM pending WHERE destination={int(destination)} AND position IN (",
                 positions,
