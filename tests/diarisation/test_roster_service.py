@@ -33,6 +33,7 @@ from steno.diarisation.cast import Who
 from steno.diarisation.roster import RosterAttribution, RosterSettings
 from steno.diarisation.roster_service import RosterService, RosterServiceSettings
 from steno.ports import Commit, Timeline
+from steno.wire.participants import decode_roster
 
 S = 1_000_000
 T0 = 1_772_615_700 * S
@@ -334,8 +335,6 @@ async def test_calls_under_way_are_bounded(tmp_path: Path) -> None:
 
 async def test_topic_tells_of_participants_without_a_call(tmp_path: Path) -> None:
     """What a queue's topic says is used for what is heard next."""
-    from steno.wire.participants import decode_roster
-
     async with serving(tmp_path, describes()) as run:
         run.hear(speech())
         assert (await run.answer(speech())).participant == "anna"
@@ -399,8 +398,6 @@ async def test_without_its_last_roster_a_conversation_keeps_what_was_seen(
     """What a topic told meanwhile is used; then it is let go."""
     settings = msgspec.structs.replace(FAST, final_patience_s=0.2, refused_s=0.3)
     async with serving(tmp_path, describes(), says(status), settings=settings) as run:
-        from steno.wire.participants import decode_roster
-
         await run.write(segment(70))
         run.hear(speech())
         await run.answer(speech())
@@ -489,6 +486,21 @@ async def test_finish_does_what_is_left(tmp_path: Path) -> None:
         assert await run.service.finish(timeout_s=5)
         assert {one.path.rpartition("/")[2] for one in run.server.seen} == {"over", "on"}
         assert {one.conversation for one in run.emitted} == {"over", "on"}
+        assert run.service.ending == 0
+
+
+async def test_finish_without_the_platform_uses_what_was_seen(tmp_path: Path) -> None:
+    """A topic told of the transfer; the last roster cannot be had any more."""
+    settings = msgspec.structs.replace(FAST, final_delay_s=60)
+    async with serving(tmp_path, describes(), says(503), settings=settings) as run:
+        await run.write(segment(70))
+        run.hear(speech())
+        await run.answer(speech())
+        told = json.dumps(entity("c", transferred=True)).encode()
+        run.service.seen(decode_roster(told))
+        run.service.ended("c")
+        assert await run.service.finish(timeout_s=5)
+        assert [one.revision for one in run.emitted] == [1]
         assert run.service.ending == 0
 
 

@@ -235,17 +235,17 @@ class RosterService:
 
     async def _finish(self, left: Iterator[str]) -> None:
         for conversation in left:
+            job = _Job(conversation, final=True)
             if self._clock() >= self._held_until:
                 await asyncio.sleep(self._pace.wait_s(self._clock()))
                 self._pace.take()
-                await self._guarded(_Job(conversation, final=True))
-            if conversation in self._ended and (cast := self._attribution.cast(conversation)):
-                self._ended.pop(conversation, None)
-                await self._put_right(conversation, cast)
+                await self._guarded(job, self._do)
+            if conversation in self._ended:
+                await self._guarded(job, self._do_without)
 
     async def _work(self, jobs: asyncio.Queue[_Job]) -> None:
         while True:
-            await self._guarded(await jobs.get())
+            await self._guarded(await jobs.get(), self._do)
 
     async def _next(self) -> _Job:
         """Return the next roster to fetch, when it may be fetched."""
@@ -293,13 +293,13 @@ class RosterService:
 
     # --- one roster --------------------------------------------------------------------------
 
-    async def _guarded(self, job: _Job) -> None:
+    async def _guarded(self, job: _Job, do: Callable[[_Job], Awaitable[bool]]) -> None:
         """Do a job; whatever becomes of it, the others go on."""
         ended = self._ended.get(job.conversation) if job.final else None
         asked = ended.asked if ended is not None else 0
         retry_s = self._settings.retry_s
         try:
-            done = await self._do(job)
+            done = await do(job)
         except Exception as error:  # noqa: BLE001 - a bug met by one roster must not end the rest
             self._telemetry.error(
                 "diarisation.roster_failed",
@@ -321,17 +321,15 @@ class RosterService:
         try:
             roster = await self._fetch(job.conversation)
         except StenoError as error:
-            if not self._failed(job, error):
-                return False
-            # The last roster cannot be had: what was seen meanwhile may still put things right.
-            cast = self._attribution.cast(job.conversation)
-            if job.final and cast is not None:
-                await self._put_right(job.conversation, cast)
-            return True
+            return self._failed(job, error) and await self._do_without(job)
         self._succeeded()
         self._attribution.take(
             job.conversation, roster, now=self._clock(), utc_us=asked_us, final=job.final
         )
+        return await self._do_without(job)
+
+    async def _do_without(self, job: _Job) -> bool:
+        """Put right what can be with the roster at hand, when the conversation is over."""
         cast = self._attribution.cast(job.conversation)
         if job.final and cast is not None:
             await self._put_right(job.conversation, cast)
