@@ -323,6 +323,14 @@ async def test_a_refused_subscription_says_what_is_missing() -> None:
     assert SECRET not in f"{error!r} {error} {log.events}"
 
 
+async def test_an_event_type_nobody_knows_is_told_as_that() -> None:
+    """400: not a matter of scopes."""
+    async with EventServer(answers=[refusal(400, code="invalid.value")]) as server:
+        error, _ = await refused_by(server)
+    assert (error.fields["code"], error.fields["scope"]) == ("invalid.value", None)
+    assert "diarisation.events" in error.fix
+
+
 @pytest.mark.parametrize(
     ("status", "words"), [(401, "websocket:connect"), (403, "websocket:connect")]
 )

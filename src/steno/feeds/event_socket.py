@@ -168,19 +168,22 @@ class EventSocketDialect:
     def explained(self, exc: AuthError) -> AuthError:
         """Name the scope that is missing, as far as the refusal tells which."""
         status, action = exc.fields.get("status"), exc.fields.get("action") or "upgrade"
-        scope = READ_SCOPE if action == "subscription" else CONNECT_SCOPE
-        if action == "subscription" and status != UNAUTHORISED:
-            summary = "the subscription is not permitted"
-            fix = (
-                f"Grant the OAuth client the scope {READ_SCOPE}, and a role that may read the "
-                "transcripts of these conversations; then ask for a new token. Check the event "
-                "types in diarisation.events, too."
-            )
-        elif status == UNAUTHORISED:
+        subscribing = action == "subscription"
+        scope: str | None = READ_SCOPE if subscribing else CONNECT_SCOPE
+        if status == UNAUTHORISED:
             summary = "the event socket refused the token"
             fix = (
                 "Check client id, secret and region, and that the OAuth client has the scope "
                 f"{scope}."
+            )
+        elif subscribing and status not in (None, FORBIDDEN):
+            summary, scope = "the subscription was refused", None
+            fix = "Check the event types in diarisation.events."
+        elif subscribing:
+            summary = "the subscription is not permitted"
+            fix = (
+                f"Grant the OAuth client the scope {READ_SCOPE}, and a role that may read the "
+                "transcripts of these conversations; then ask for a new token."
             )
         elif status == FORBIDDEN:
             summary = "the event socket is not permitted"
