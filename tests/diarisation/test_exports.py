@@ -308,6 +308,18 @@ def test_following_filters_and_refuses(form: Format) -> None:
     assert CANARY not in str(caught.value)
 
 
+def test_following_counts_from_the_conversations_start() -> None:
+    """A source of UTC times gives seconds of the call, not of the epoch."""
+    follow = follow_form(Format.JSONL, min_confidence=0.0)
+    assert follow is not None
+    record = segment("call-1", 1)
+    absolute = {"zero_us": AT_US, "started_us": AT_US + 250_000, "ended_us": AT_US + 1_000_000}
+    payload = {**msgspec.json.decode(record.payload), **absolute}
+    piece = follow.piece(msgspec.structs.replace(record, payload=msgspec.json.encode(payload)))
+    one = json.loads(piece or b"{}")
+    assert (one["start_seconds"], one["end_seconds"]) == (0.25, 1.0)
+
+
 @pytest.mark.parametrize("form", [Format.JSON, Format.PARQUET, Format.RTTM, Format.SRT])
 def test_other_formats_are_replaced_whole(form: Format) -> None:
     """They have no form to be appended in."""

@@ -219,8 +219,15 @@ def test_memory_is_bounded_by_what_overlaps() -> None:
     assert lookahead([said("AB"[n % 2], n, n + 1) for n in range(200)]) <= 3
     inside = [said("A", 1 + n / 1000, 1 + n / 1000) for n in range(2 * MAX_SIDE_BY_SIDE)]
     assert lookahead([said("A", 0, 3600), *inside]) <= MAX_SIDE_BY_SIDE + 2
-    at_once = [said("A", 0, 1) for _ in range(2 * MAX_SIDE_BY_SIDE)]
+    at_once = [said("A", 0, 1) for _ in range(5 * MAX_SIDE_BY_SIDE)]
     assert lookahead(at_once) <= 2 * MAX_SIDE_BY_SIDE + 2
+
+
+def test_a_turn_ends_with_its_conversation() -> None:
+    """Labels are local: the same one in another conversation is somebody else."""
+    view = SegmentView("call-1", "A", "x", 0, 1, 0.9, True, 0)
+    other = msgspec.structs.replace(view, conversation="call-2")
+    assert [turn.parts for turn in turns([view, view, other], 10)] == [2, 1]
 
 
 def test_a_turn_has_a_longest_text() -> None:

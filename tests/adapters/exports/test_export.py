@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -204,18 +206,32 @@ def environment() -> dict[str, str]:
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
-    """A rename onto a device, a pipe, a link or a folder would destroy it."""
+    """A rename onto a device, a pipe, a link or a folder would destroy it.
+
+    All of them are made here: with the rule broken, a device of the machine would be lost.
+    """
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    before = names(tmp_path)
-    for out in ("/dev/null", *(str(tmp_path / name) for name in ("link", "pipe", "folder"))):
+    with contextlib.suppress(PermissionError):  # only the superuser makes devices
+        os.mknod(tmp_path / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    before = {path: path.lstat().st_mode for path in tmp_path.iterdir()}
+    for path in before.keys() - {tmp_path / "real"}:
         with pytest.raises(ConfigError):
-            export(calls(call_1=["new"]), Lines(), out)
-    assert Path("/dev/null").is_char_device()
-    assert names(tmp_path) == before
+            export(calls(call_1=["new"]), Lines(), str(path))
+    assert {path: path.lstat().st_mode for path in tmp_path.iterdir()} == before
     assert (tmp_path / "real").read_text() == "old"
+
+
+def test_file_left_by_a_killed_export_becomes_its_owners(tmp_path: Path) -> None:
+    """What lies at the temporary name is emptied, and closed to others."""
+    part = tmp_path / ".out.txt.part"
+    part.write_text("torn and longer than what follows")
+    part.chmod(0o644)
+    export(calls(call_1=["new"]), Lines(), str(tmp_path / "out.txt"))
+    assert (tmp_path / "out.txt").read_text() == "new\n"
+    assert (tmp_path / "out.txt").stat().st_mode & 0o777 == 0o600
 
 
 def test_planted_file_beside_the_export_is_not_followed(tmp_path: Path) -> None:

@@ -211,11 +211,12 @@ async def test_a_broken_record_is_refused_alone(tmp_path: Path) -> None:
 
 
 async def test_other_files_are_left_alone(tmp_path: Path) -> None:
-    """A file that begins otherwise, a link and a device are not appended to."""
+    """A file that begins otherwise, a link, a pipe and a folder are not appended to."""
     path = tmp_path / "calls.csv"
     path.write_bytes(b"a,b\r\n1,2\r\n")
     (tmp_path / "link.csv").symlink_to(path)
-    for place in (path, tmp_path / "link.csv", Path("/dev/null"), tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for place in (path, tmp_path / "link.csv", tmp_path / "pipe.csv", tmp_path):
         sink = sink_of(place, Format.CSV)
         with pytest.raises(SinkUnavailable):
             await sink.deliver([segment("alpha", 1)])
