@@ -8,6 +8,7 @@ from pathlib import Path
 
 from steno.adapters.speech.engines.choosing import choose_engine
 from steno.app import run_gateway
+from steno.app.capability import RunOptions
 from steno.config import load
 from steno.core.secret import Secret
 from steno.observability import LogTelemetry
@@ -44,7 +45,7 @@ async def test_a_spoken_call_is_understood_redacted_and_given_back(tmp_path: Pat
             stop=stop,
             telemetry=LogTelemetry(level="error", strict=True),
             features=("media",),
-            on_listening=listening.set_result,
+            options=RunOptions(on_listening=listening.set_result),
         )
     )
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from steno.adapters.sealing import load_sealer
 from steno.adapters.state_dir import StateDir
@@ -17,8 +17,31 @@ from steno.config import Config
 from steno.core.language import LanguageRule
 from steno.ports import LiveFeed, ModelSwitcher, Telemetry
 from steno.redaction.redactor import Redactor
+from steno.spine.machine import Machine
 from steno.spine.pipeline import Pipeline, PipelineSettings
 from steno.spine.service import SpineService, SpineSettings
+
+if TYPE_CHECKING:
+    from steno.app.exports import ExportRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What one run is told beside the settings.
+
+    Attributes:
+        on_listening: Told the address of the audio server, ``host:port``.
+        events: Files of recorded events (``-``: standard input) in place of a live source.
+        on_progress: Told bytes read, and bytes in all (0: nobody knows), of recorded events.
+        export: What is exported while running, in place of what the settings say.
+        export_now: Set by whoever wants an export in between; cleared when it is begun.
+    """
+
+    on_listening: Callable[[str], None] | None = None
+    events: tuple[str, ...] = ()
+    on_progress: Callable[[int, int], None] | None = None
+    export: ExportRequest | None = None
+    export_now: asyncio.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,7 @@ class Shared:
     store: SqliteStore
     telemetry: Telemetry
     stop: asyncio.Event
-    on_listening: Callable[[str], None] | None = None
+    run: RunOptions = field(default_factory=RunOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +63,9 @@ class Capability:
     Attributes:
         trouble: Why it is not ready to work; empty when it is.
         counts: Totals of its own for the closing summary.
+        closing: Work after the feeds have ended and what was open is stored, within a number of
+            seconds; what it adds is committed too.
+        details: Facts for the closing summary that are no totals, under the capability's name.
         background: Work beside the feeds, cancelled at the end.
     """
 
@@ -48,7 +74,17 @@ class Capability:
     feeds: Sequence[LiveFeed]
     trouble: Callable[[], str]
     counts: Callable[[], dict[str, int]] = dict
+    details: Callable[[], dict[str, Any]] | None = None
+    closing: Callable[[float], Awaitable[object]] | None = None
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = field(default=())
+
+    async def finish(self, *, timeout_s: float) -> bool:
+        """Commit everything that is left; False when time was up before that."""
+        finished = await self.spine.finish(timeout_s=timeout_s)
+        if self.closing is None:
+            return finished
+        await self.closing(timeout_s)
+        return await self.spine.finish(timeout_s=timeout_s) and finished
 
 
 def make_redactor(config: Config) -> Redactor:
@@ -85,7 +121,12 @@ def make_pipeline(
 
 
 def make_spine(
-    shared: Shared, pipeline: Pipeline, *, switcher: ModelSwitcher | None = None, journal: str = ""
+    shared: Shared,
+    pipeline: Machine,
+    *,
+    switcher: ModelSwitcher | None = None,
+    journal: str = "",
+    finished: Literal["sentences", "segments"] = "sentences",
 ) -> SpineService:
     """Build the service that commits what a pipeline decides."""
     return SpineService(
@@ -95,7 +136,9 @@ def make_spine(
         switcher=switcher,
         telemetry=shared.telemetry,
         settings=SpineSettings(
-            commit_s=shared.config.store.group_commit_ms / 1000, journal=journal
+            commit_s=shared.config.store.group_commit_ms / 1000,
+            journal=journal,
+            finished=finished,
         ),
         clock=time.monotonic,
         utc_us=utc_us,

@@ -19,13 +19,13 @@ from typing import Any
 
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite import OpenReport, SqliteStore, StoreSettings
-from steno.app.capability import Capability, Shared
+from steno.app.capability import Capability, RunOptions, Shared
 from steno.app.platform import utc_us
-from steno.app.sinks import destinations_of, make_sink, relay_settings
+from steno.app.sinks import sinks_of
 from steno.config import Config
 from steno.core.addresses import split_address
 from steno.core.records import Record
-from steno.delivery.relay import Relay
+from steno.delivery.relay import Relay, RelaySettings
 from steno.errors import StenoError, StorageError
 from steno.observability import Health, LogTelemetry, serve_health, watch_loop
 from steno.ports import Sink, Telemetry
@@ -60,6 +60,7 @@ async def open_delivery(
     stack: AsyncExitStack,
     *,
     telemetry: Telemetry,
+    features: Collection[str] = ("live",),
     wrap_sink: Callable[[Sink], Sink] | None = None,
 ) -> Delivery:
     """Open the store and start a relay for each destination; ``stack`` winds them down.
@@ -68,14 +69,12 @@ async def open_delivery(
         ConfigError: A destination cannot work.
         StorageError: The store cannot be opened.
     """
-    destinations = destinations_of(config)
     sinks: list[Sink] = []
-    for destination in destinations:
-        sink = make_sink(destination, telemetry)
-        if wrap_sink is not None:
-            sink = wrap_sink(sink)
+    settings: list[RelaySettings] = []
+    for sink, how in sinks_of(config, features, telemetry):
         stack.push_async_callback(sink.close)
-        sinks.append(sink)
+        sinks.append(wrap_sink(sink) if wrap_sink is not None else sink)
+        settings.append(how)
     store = await asyncio.to_thread(
         SqliteStore.open,
         state.database,
@@ -94,13 +93,13 @@ async def open_delivery(
             store,
             sink,
             telemetry,
-            relay_settings(destination),
+            how,
             clock=time.monotonic,
             now_us=utc_us,
             draw=random.random,
             backlog=store.report.pending.get(sink.name, 0),
         )
-        for destination, sink in zip(destinations, sinks, strict=True)
+        for sink, how in zip(sinks, settings, strict=True)
     ]
     delivery = Delivery(store, sinks, relays)
     for relay in relays:
@@ -147,14 +146,14 @@ async def run_gateway(
     telemetry: LogTelemetry,
     features: Collection[str] | None = None,
     wrap_sink: Callable[[Sink], Sink] | None = None,
-    on_listening: Callable[[str], None] | None = None,
+    options: RunOptions | None = None,
 ) -> dict[str, Any]:
     """Run the capabilities until ``stop`` is set; return the totals.
 
     Args:
-        features: ``live``, ``media``; the configured ones when not given.
+        features: ``live``, ``diarisation``, ``media``; the configured ones when not given.
         wrap_sink: Put around every sink, so that the demo can watch.
-        on_listening: Told the address of the audio server, ``host:port``.
+        options: What this run is told beside the settings.
 
     Raises:
         ConfigError, AuthError: It can never work as it is set up.
@@ -168,11 +167,12 @@ async def run_gateway(
         state.prepare()
         stack.enter_context(state)
         await _observe(config, stack, telemetry, health)
+        wanted = features or config.features
         delivery = await open_delivery(
-            config, state, stack, telemetry=telemetry, wrap_sink=wrap_sink
+            config, state, stack, telemetry=telemetry, features=wanted, wrap_sink=wrap_sink
         )
-        shared = Shared(config, state, delivery.store, telemetry, stop, on_listening)
-        capabilities = await _open(features or config.features, shared, stack)
+        shared = Shared(config, state, delivery.store, telemetry, stop, options or RunOptions())
+        capabilities = await _open(wanted, shared, stack)
         watch = _Watch()
         delivery.store.on_committed(watch.committed)
         await _restore(capabilities, delivery.store, telemetry)
@@ -181,20 +181,20 @@ async def run_gateway(
             await _until_stopped(config, capabilities, delivery, stop, health, telemetry)
         finally:
             finished = all(
-                await asyncio.gather(
-                    *(each.spine.finish(timeout_s=FINISH_S) for each in capabilities)
-                )
+                await asyncio.gather(*(each.finish(timeout_s=FINISH_S) for each in capabilities))
             )
             drained = await delivery.drain(STOP_S - CLOSE_S - FINISH_S)
-            summary = {
-                **_totals(capabilities),
+            totals = _totals(capabilities)
+            summary: dict[str, Any] = {
+                **totals,
+                **{each.name: each.details() for each in capabilities if each.details},
                 "stored": watch.stored,
                 "drained": drained and finished,
                 "seconds": round(time.monotonic() - started, 3),
             }
             telemetry.info(
                 "gateway.stopped",
-                count=summary["fragments"],
+                count=totals["fragments"],
                 records=watch.stored,
                 state="drained" if drained and finished else "rest_in_store",
             )
@@ -210,6 +210,10 @@ async def _open(
         from steno.app.live import open_live
 
         found.append(await open_live(shared, stack))
+    if "diarisation" in features:
+        from steno.app.diarisation import open_diarisation
+
+        found.append(await open_diarisation(shared, stack))
     if "media" in features:
         from steno.app.media import open_media
 
@@ -336,6 +340,9 @@ async def _retain(config: Config, store: SqliteStore, telemetry: Telemetry) -> N
             await store.retain(
                 acked_before_us=now_us - int(config.store.acked_days * DAY_US),
                 dead_before_us=now_us - int(config.store.dead_days * DAY_US),
+            )
+            await store.retain_timeline(
+                before_us=now_us - int(config.diarisation.keep_days * DAY_US)
             )
         except StorageError as error:
             telemetry.warning("store.retention_failed", error_class=error.error_class)

@@ -62,7 +62,7 @@ async def open_media(shared: Shared, stack: AsyncExitStack) -> Capability:
         tokens=await make_verifier(config.media, stack, telemetry),
         origin_allowed=origin_allowed(config.media.origins) if config.media.origins else None,
         start_recording=_recorder(shared, stack),
-        on_listening=shared.on_listening,
+        on_listening=shared.run.on_listening,
     )
     service = MediaService(
         media_settings(config, host_group, had_earlier=not shared.store.report.created), tools

@@ -23,7 +23,7 @@ from steno.ports import Telemetry, TokenSource
 from steno.wire.oauth import Feature, Shape
 
 if TYPE_CHECKING:
-    from steno.feeds.notifications import NotificationsFeed
+    from steno.feeds.notifications import NotificationsFeed, Watcher
 
 SHAPES = {
     OAuthShape.QUERY: Shape.QUERY,
@@ -240,6 +240,7 @@ def notifications_feed(
     conversations: tuple[str, ...],
     queues: tuple[str, ...],
     users: tuple[str, ...],
+    watcher: Watcher | None = None,
 ) -> NotificationsFeed:
     """Build the feed of the real platform's notification channels.
 
@@ -266,6 +267,7 @@ def notifications_feed(
             max_message_bytes=live.max_message_bytes,
             failover=failover_policy(config),
         ),
+        watcher=watcher,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from steno.config import (
@@ -22,9 +23,36 @@ NEVER = 1_000_000_000
 LEASE_SLACK_S = 20.0
 
 
-def destinations_of(config: Config) -> tuple[AnyDestination, ...]:
-    """Return the configured destinations; with none, standard output."""
-    return config.delivery.destinations or (JsonlDestination(name="stdout"),)
+def destinations_of(config: Config, features: Collection[str]) -> tuple[AnyDestination, ...]:
+    """Return the configured destinations; with none, standard output.
+
+    Diarisation alone needs none: its segments stay in the store, and what is written to standard
+    output is the export.
+    """
+    if config.delivery.destinations or set(features) <= {"diarisation"}:
+        return config.delivery.destinations
+    return (JsonlDestination(name="stdout"),)
+
+
+def sinks_of(
+    config: Config, features: Collection[str], telemetry: Telemetry
+) -> list[tuple[Sink, RelaySettings]]:
+    """Build the sinks of the destinations, and of exports that are appended to.
+
+    Raises:
+        ConfigError: A destination cannot work.
+    """
+    found = [
+        (make_sink(destination, telemetry), relay_settings(destination))
+        for destination in destinations_of(config, features)
+    ]
+    if "diarisation" in features:
+        from steno.app.exports import following_sink
+
+        sink = following_sink(config)
+        if sink is not None:
+            found.append((sink, relay_settings(JsonlDestination())))
+    return found
 
 
 def relay_settings(destination: AnyDestination) -> RelaySettings:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from enum import IntEnum
 from pathlib import Path
@@ -151,6 +152,47 @@ class Output:
         """Write a remark for people to standard error."""
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+class Progress:
+    """One line on the terminal that tells how far long work is; nothing where there is none.
+
+    Args:
+        label: What is being done, e.g. ``read``.
+        unit: What is counted.
+        scale: From what ``show`` is told to the unit.
+    """
+
+    def __init__(self, label: str, *, unit: str, scale: float = 1.0) -> None:
+        self._label = label
+        self._unit = unit
+        self._scale = scale
+        self._on = sys.stderr.isatty()
+        self._began = self._shown = time.monotonic()
+        self._drawn = False
+
+    def show(self, done: int, total: int) -> None:
+        """Draw, five times a second at the most; ``total`` is 0 when nobody knows it."""
+        now = time.monotonic()
+        if not self._on or now - self._shown < 0.2:
+            return
+        self._shown, self._drawn = now, True
+        rate = done / (now - self._began)
+        amount = f"{done * self._scale:,.0f}"
+        left = ""
+        if total:
+            amount += f" of {total * self._scale:,.0f}"
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+        line = f"{self._label} {amount} {self._unit}, {rate * self._scale:,.1f} a second{left}"
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Take the line away."""
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = False
 
 
 def run_async(main: Callable[[asyncio.Event], Coroutine[None, None, T]]) -> T:

@@ -179,6 +179,7 @@ async def _gateway(
 ) -> tuple[dict[str, Any], PlayReport | None]:
     """Run a gateway on the simulator until everything has been said and delivered."""
     from steno.app import run_gateway
+    from steno.app.capability import RunOptions
     from steno.config import load
     from steno.core.secret import Secret
     from steno.observability import LogTelemetry
@@ -237,7 +238,7 @@ async def _gateway(
             telemetry=LogTelemetry(level="error"),
             features=("live", "media") if calls else ("live",),
             wrap_sink=lambda sink: WatchedSink(sink, view),
-            on_listening=listening.set_result,
+            options=RunOptions(on_listening=listening.set_result),
         )
     return totals, next(iter(played), None)
 

@@ -133,10 +133,13 @@ def destinations_of_options(
 def follow(settings: Config, out: Output, features: Collection[str]) -> None:
     """Run capabilities until a signal ends them; the totals follow under ``--json``."""
     from steno.app import run_gateway
-    from steno.config import require_live, require_media
+    from steno.app.capability import RunOptions
+    from steno.config import require_diarisation, require_live, require_media
 
     if "live" in features:
         require_live(settings)
+    if "diarisation" in features:
+        require_diarisation(settings)
     if "media" in features:
         require_media(settings)
     telemetry = make_telemetry(settings)
@@ -146,7 +149,7 @@ def follow(settings: Config, out: Output, features: Collection[str]) -> None:
             stop=stop,
             telemetry=telemetry,
             features=features,
-            on_listening=lambda address: out.note(f"listening on {address}"),
+            options=RunOptions(on_listening=lambda address: out.note(f"listening on {address}")),
         )
     )
     if out.json:

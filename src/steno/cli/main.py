@@ -25,6 +25,7 @@ class Lazy(NamedTuple):
 
 COMMANDS: Final[dict[str, Lazy]] = {
     "live": Lazy("live", "live", "Follow live transcripts and deliver sentences."),
+    "diarise": Lazy("diarise", "app", "Collect speaker segments: who said what, when."),
     "media": Lazy("media", "media", "Serve call audio: AudioHook and the JSON form."),
     "run": Lazy("live", "run", "Run everything the configuration enables, in one process."),
     "stt": Lazy("stt", "stt", "Serve speech-to-text over gRPC."),

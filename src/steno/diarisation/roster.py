@@ -93,6 +93,30 @@ class LabelAttribution:
         """Do nothing."""
 
 
+class RecordedAttribution:
+    """Recorded events of either source: a label, or the channel's side. No roster comes later."""
+
+    def __init__(self) -> None:
+        self._labels = LabelAttribution()
+        self._channels = RosterAttribution()
+
+    def heard(self, fragment: Fragment, *, now: float) -> None:
+        """Do nothing: nobody could be asked."""
+
+    def who(self, fragment: Fragment, *, now: float) -> Who:
+        """Return what the fragment itself tells."""
+        del now
+        return self.fallback(fragment)
+
+    def fallback(self, fragment: Fragment) -> Who:
+        """Return the same as ``who``; pieces with an utterance id have channels for lanes."""
+        known = self._channels if fragment.utterance else self._labels
+        return known.fallback(fragment)
+
+    def forget(self, conversation: str) -> None:
+        """Do nothing."""
+
+
 class RosterSettings(msgspec.Struct, frozen=True):
     """How rosters are kept; times in seconds.
 

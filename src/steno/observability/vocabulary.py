@@ -19,6 +19,7 @@ FIELDS: Final[dict[str, str]] = {
     "close_code": "WebSocket close code",
     "code": "a peer's own word for an error, dotted (`missing.permissions`)",
     "conversation": "the platform's conversation id",
+    "conversations": "how many conversations",
     "correlation_id": "id of a call by which the peer's support finds it: the peer's, or ours",
     "count": "how many",
     "damaged": "recorded inputs that are broken or end in the middle",
@@ -65,6 +66,8 @@ EVENTS: Final[dict[str, str]] = {
     "delivery.paused": "A destination is unavailable; everything for it waits.",
     "delivery.resumed": "A destination takes records again.",
     "delivery.settling_failed": "Outcomes could not be stored; records may be delivered again.",
+    "diarisation.export_failed": "An export while running failed; the next one is tried.",
+    "diarisation.exported": "An export was made while running.",
     "diarisation.reattributed": (
         "A conversation is over: its last roster gave stored segments another speaker."
     ),

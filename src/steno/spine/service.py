@@ -107,7 +107,11 @@ class SpineService:
         self._write_scope_missing = False
         self._fragments = 0
         self._count_fragments = telemetry.counter("steno_fragments_total")
-        self._count_finished = telemetry.counter(f"steno_{settings.finished}_total")
+        self._count_finished = (
+            telemetry.counter("steno_sentences_total")
+            if settings.finished == "sentences"
+            else telemetry.counter("steno_segments_total")
+        )
         self._count_stored = telemetry.counter("steno_records_stored_total")
         self._count_quarantined = telemetry.counter("steno_quarantined_total")
         self._count_withheld = telemetry.counter("steno_redaction_withheld_total")
@@ -159,6 +163,11 @@ class SpineService:
     async def ready(self) -> None:
         """Return when there is room for more."""
         await self._room.wait()
+
+    def changed(self) -> None:
+        """Take note that the machine got something to write that no event brought."""
+        if not self._in_flight:
+            self._arm()
 
     async def committed(self) -> None:
         """Return when everything finished so far is stored."""
