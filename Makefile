@@ -55,7 +55,7 @@ docs: $(READY)  ## write the generated reference pages
 	$(BIN)/python tools/reference.py
 
 lock: $(READY)  ## compile requirements/*.in to pinned, hashed *.txt
-	cd requirements && for set in build runtime speech dev; do \
+	cd requirements && for set in build runtime speech formats score dev; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-emit-index-url --no-emit-find-links $$set.in -o $$set.txt || exit 1; done
 
