@@ -349,7 +349,9 @@ async def test_a_refused_upgrade_says_what_is_missing(status: int, words: str) -
         "scope": words,
     }.items()  # fmt: skip
     assert words in error.fix
-    assert SECRET not in f"{error!r} {error} {log.events}"
+    told = f"{error!r} {error} {log.events}"
+    assert SECRET not in told
+    assert "token-1" not in told
 
 
 async def test_a_refusal_without_an_id_is_found_by_ours() -> None:
