@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from steno.errors import StorageError
+from steno.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     import polars
@@ -31,6 +32,9 @@ class ParquetForm(Generic[T]):
         columns: From segments to the columns' values, by the names of ``_schema``; times are
             UTC microseconds (``diarisation.exports.columns``).
         folder: Where the file lies while it is written; the system's temporary folder if None.
+
+    Raises:
+        ConfigError: The library is not installed (the extra ``parquet``).
     """
 
     suffix = "parquet"
@@ -42,6 +46,12 @@ class ParquetForm(Generic[T]):
         *,
         folder: Path | None = None,
     ) -> None:
+        if find_spec("polars") is None:
+            raise ConfigError(
+                "Parquet needs a library that is not installed",
+                setting="diarisation.format",
+                fix="Run: pip install 'steno[parquet]'.",
+            )
         self._columns = columns
         self._folder = folder
 

@@ -1,0 +1,1 @@
+"""Recordings: transcription jobs, from a request to what was said."""

@@ -1,0 +1,1 @@
+"""A finished transcript as text, subtitles or JSON."""

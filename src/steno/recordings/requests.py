@@ -1,0 +1,1 @@
+"""What a transcription job is asked for with, checked before any network."""

@@ -1,0 +1,1 @@
+"""Words of one speaker, joined to turns."""

@@ -1,0 +1,1 @@
+"""The words of a finished transcript, as the service gives them."""
