@@ -53,7 +53,7 @@ def _masked(redactor: Redactor, raw: str, language: str) -> tuple[str, dict[str,
         return text, {}
     analysis = redactor.inspect(text, language=language, hint=_SUSPICION)
     spans = list(analysis.spans)
-    if analysis.open is not None:
+    if analysis.open is not None and not analysis.open.complete:
         spans.append(Span(analysis.open.start, len(text), Entity.NUMBER))
     spans = masking.tidy(spans, text)
     return redactor.mask(text, spans), masking.count(spans)

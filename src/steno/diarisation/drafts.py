@@ -70,10 +70,11 @@ class DraftMaker:
 
         Args:
             fragment: Its times within bounds.
-            name: ``audit_name``. Texts that differ are records of their own, so that the
-                audit too is the same in any order.
+            name: ``audit_name``. Pieces that differ in anything else are records of their own,
+                so that the audit too is the same in any order.
         """
-        utterance = f"{name}.{crc32(text.encode()):08x}"
+        rest = f"{fragment.started_us}.{fragment.ended_us}.{fragment.language}.{text}"
+        utterance = f"{name}.{crc32(rest.encode()):08x}"
         payload = SegmentAuditPayload(reason, _payload(fragment, who, text, entities))
         return Draft(
             Kind.SEGMENT_AUDIT,

@@ -220,7 +220,8 @@ class SegmentPipeline:
             order = state.order
             if order and order[0][0] + horizon_us <= state.clock_us:
                 self._settle(state, state.past_horizon(horizon_us), now)
-                self._schedule(state, now)
+                if state.held or state.asked_s is not None:
+                    self._schedule(state, now)
 
     def ended(self, event: ConversationEnded, *, now: float) -> None:
         """Give out what is open of a conversation, or of one of its communications.
@@ -640,6 +641,15 @@ class SegmentPipeline:
         self.drafts.append(
             self._make.segment(fragment, sentence.utterance, sentence.revision, who, text, entities)
         )
+
+    def adopt(self, draft: Draft) -> None:
+        """Take in a revision that somebody else has made of a stored segment.
+
+        It keeps the segment's words and tells who spoke. One that a version of ours has
+        overtaken meanwhile is dropped: the next look at the conversation makes it again.
+        """
+        if draft.revision > self._versions.on_its_way(draft.key):
+            self.drafts.append(draft)
 
     # -- partials and the audit -----------------------------------------------------------
 

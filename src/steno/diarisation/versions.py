@@ -13,7 +13,7 @@ import msgspec
 
 from steno.core.records import Draft, Record, SegmentPayload, record_key
 from steno.core.transcript import Fragment
-from steno.diarisation.caution import masks_in, may_be
+from steno.diarisation.caution import masks_in, may_be, redact_strictly
 from steno.diarisation.conversation import Conversation
 from steno.diarisation.slots import Slot, SlotMemory, fingerprint_of, rank_of, utterance_of
 from steno.redaction.redactor import Redactor
@@ -139,8 +139,22 @@ class Versions:
         Raises:
             StorageError: It cannot be read.
         """
-        record = self._latest(fragment.conversation, self._key(fragment))
-        return max(given.revision, -1 if record is None else record.revision) + 1
+        key = self._key(fragment)
+        record = self._latest(fragment.conversation, key)
+        stored = -1 if record is None else record.revision
+        return max(given.revision, stored, self.on_its_way(key)) + 1
+
+    def on_its_way(self, key: str) -> int:
+        """Return the highest revision of a key that is not stored for certain; -1 for none."""
+        return max(
+            (
+                draft.revision
+                for drafts in (self._waiting(), self._in_flight)
+                for draft in drafts
+                if draft.key == key
+            ),
+            default=-1,
+        )
 
     # -- comparing ------------------------------------------------------------------------
 
@@ -176,14 +190,25 @@ class Versions:
         if stored is None:
             return False
         alone = self.alone(fragment)
-        if given.masks and masks_in(alone) < given.masks and may_be(fragment.text, stored.text):
-            # The same again: its neighbours told what is secret in it, and they are gone.
+        if given.masks and self._is_same_without_neighbours(fragment, alone, given, stored):
             return False
         return (alone, fragment.started_us, fragment.language) > (
             stored.text,
             stored.started_us,
             stored.language,
         )
+
+    def _is_same_without_neighbours(
+        self, fragment: Fragment, alone: str, given: Slot, stored: SegmentPayload
+    ) -> bool:
+        """Whether it is the same again, whose neighbours told what is secret in it.
+
+        They are gone, so a piece of a number looks harmless now, and must not go out.
+        """
+        if masks_in(alone) >= given.masks or not may_be(fragment.text, stored.text):
+            return False
+        strict = redact_strictly(self._redactor, fragment.text, language=fragment.language)
+        return strict.text != alone
 
     def alone(self, fragment: Fragment) -> str:
         """Return the text as redaction leaves it that knows nothing else.
