@@ -12,7 +12,7 @@ JOBS ?= 2
 EXECUTIONS ?= 1000000
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check bench soak fuzz docs lock proto clean example-json example-audiohook
+.PHONY: help setup demo test check bench soak fuzz docs lock proto clean example-json example-audiohook example-diarise
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -50,6 +50,9 @@ example-json: $(READY)  ## a call of the JSON form with an independent speech se
 
 example-audiohook: $(READY)  ## an AudioHook call whose words come back as entities
 	@$(BIN)/python examples/audiohook_flow.py
+
+example-diarise: $(READY)  ## who said what, collected from simulated conversations
+	@$(BIN)/python examples/diarise_flow.py $(ARGS)
 
 docs: $(READY)  ## write the generated reference pages
 	$(BIN)/python tools/reference.py
