@@ -70,7 +70,7 @@ def _notifications(script: Script) -> Iterator[bytes]:
 
 def _told(script: Script, piece: Piece, plan: Plan, correlation: str) -> bytes:
     """Give the event of a piece; who takes part is told on the queue's topic alone."""
-    at_us, zero_us = BEGIN_US + piece.stamp_us, BEGIN_US + plan.start_us
+    at_us, begin_us = BEGIN_US + piece.stamp_us, BEGIN_US + plan.start_us + piece.begin_us
     start_us = _leg_start_us(script, plan, piece.leg)
     if piece.what in (What.SESSION, What.SESSION_ENDED):
         return wire.session_event(
@@ -84,7 +84,7 @@ def _told(script: Script, piece: Piece, plan: Plan, correlation: str) -> bytes:
             script.whole(piece),
             at_us=at_us,
             start_us=start_us,
-            offset_ms=max(0, (zero_us + piece.begin_us - start_us) // 1000),
+            offset_ms=max(0, begin_us // 1000 - start_us // 1000),
             duration_ms=max(1, (piece.until_us - piece.begin_us) // 1000),
             correlation=correlation,
         )

@@ -344,8 +344,9 @@ class World:
             self.script.whole(piece),
             at_us=at_us,
             start_us=start_us,
-            offset_ms=max(0, (begin_us - start_us) // 1000),
-            duration_ms=max(1, (until_us - begin_us) // 1000),
+            # Rounded so that start and offset together are off by one millisecond at most.
+            offset_ms=max(0, begin_us // 1000 - start_us // 1000),
+            duration_ms=max(1, until_us // 1000 - begin_us // 1000),
         )
 
     def _zero(self, plan: Plan, leg: int, at_us: int) -> int:
