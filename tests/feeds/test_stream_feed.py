@@ -128,6 +128,21 @@ async def test_an_oversize_message_costs_the_connection_and_no_more() -> None:
         assert await server.closed() == [1009]
 
 
+async def test_a_gap_covers_what_stood_behind_an_oversize_message() -> None:
+    """It was sent before the message was met, and is lost with it: the gap begins before that."""
+    async with StreamServer() as server, running([server]) as run:
+        peer = await server.connected()
+        await peer.send(frame("n0"))
+        await run.target.until(lambda: run.target.texts() == ["n0"])
+        await asyncio.sleep(0.05)
+        sent_us = time.time_ns() // 1000
+        for text in (frame("n1"), "x" * 2_000_000, frame("n2")):
+            await peer.send(text)
+        await run.target.until(lambda: len(run.target.of(FeedUp)) == 2)
+        assert "n2" not in run.target.texts()
+        assert run.target.of(FeedDown)[0].since_us <= sent_us
+
+
 async def test_back_pressure_stops_reading_and_loses_nothing() -> None:
     """When the target is full the socket is not read, however long, and the peer is not blamed."""
     async with StreamServer() as server, running([server]) as run:

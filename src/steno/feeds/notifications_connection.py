@@ -10,7 +10,7 @@ from typing import Protocol
 
 from steno.core.failover import End, FailoverPolicy, end_of_close
 from steno.core.transcript import Fragment
-from steno.feeds.stream_connection import LOGGED_PER_MINUTE, LogBudget, Timing
+from steno.feeds.stream_connection import LOGGED_PER_MINUTE, LogBudget, Timing, Whole
 from steno.ports import (
     ClientSocket,
     ConversationEnded,
@@ -134,7 +134,7 @@ class NotificationsConnection:
         self.frames = 0
         self.closing_soon = False
         self.opened_at = common.timing.now()
-        self.whole_us = common.timing.utc_us()
+        self._whole = Whole(common.timing.utc_us())
         settings = common.settings
         self.liveness = Liveness(
             self.opened_at, silence_s=settings.silence_s, pong_limit_s=settings.pong_limit_s
@@ -142,12 +142,18 @@ class NotificationsConnection:
         self.paused = False
         self._backlog: deque[bytes] = deque()
 
+    @property
+    def whole_us(self) -> int:
+        """UTC microseconds up to which the connection is known to have been whole."""
+        return self._whole.until_us
+
     # --- what the socket calls ---------------------------------------------------------------
 
     def on_messages(self, messages: Sequence[bytes]) -> None:
         """Decode and hand over, unless the target is behind."""
         timing = self._common.timing
-        now, self.whole_us = timing.now(), timing.utc_us()
+        now, utc_us = timing.now(), timing.utc_us()
+        self._whole.read(utc_us)
         self.liveness.receive_messages(now=now)
         if self._backlog or self.paused:
             self._backlog.extend(messages)
@@ -155,7 +161,7 @@ class NotificationsConnection:
         self.frames += len(messages)
         self._common.messages(len(messages))
         for index, data in enumerate(messages):
-            told = self._common.decoder.decode(data, now=now, utc_us=self.whole_us)
+            told = self._common.decoder.decode(data, now=now, utc_us=utc_us)
             # Every event of a message is handed over, also when the target is full meanwhile.
             room = True
             for message in told:
@@ -178,6 +184,7 @@ class NotificationsConnection:
 
     def on_closed(self, end: SocketEnd) -> None:
         """Tell the owner."""
+        self._whole.closed(end.code)
         self.code = end.code
         self.end = end_of_close(end.code, asked=end.asked)
         self._wake()

@@ -176,6 +176,32 @@ class LogBudget:
             )
 
 
+BROKEN_OFF = frozenset({1002, 1003, 1007, 1009})
+"""Close codes for a message that breaks the rules: protocol, type, encoding, size."""
+
+
+class Whole:
+    """Until when a connection is known to have been whole.
+
+    That is the last read, except where we broke off in the middle of one: what stood behind the
+    message that broke the rules was sent before we read it, so the read before counts.
+    """
+
+    __slots__ = ("_before_us", "until_us")
+
+    def __init__(self, utc_us: int) -> None:
+        self.until_us = self._before_us = utc_us
+
+    def read(self, utc_us: int) -> None:
+        """Take note that everything which had come was read."""
+        self._before_us, self.until_us = self.until_us, utc_us
+
+    def closed(self, code: int) -> None:
+        """Take note of the close code."""
+        if code in BROKEN_OFF:
+            self.until_us = self._before_us
+
+
 class Connection:
     """Reads one socket: the receiver of its messages and the judge of its life.
 
@@ -217,12 +243,12 @@ class Connection:
             ping_interval_s=settings.ping_interval_s,
             pong_limit_s=settings.pong_limit_s,
         )
-        self._whole_utc_us = shared.timing.utc_us()
+        self._whole = Whole(shared.timing.utc_us())
 
     @property
     def whole_us(self) -> int:
-        """UTC microseconds of the last message or pong."""
-        return self._whole_utc_us
+        """UTC microseconds up to which the connection is known to have been whole."""
+        return self._whole.until_us
 
     def wake(self) -> None:
         """Let ``watch`` look again."""
@@ -234,7 +260,7 @@ class Connection:
         """Decode and hand over, unless the target is behind."""
         now, utc_us = self._shared.timing.now(), self._shared.timing.utc_us()
         self.liveness.receive_messages(now=now)
-        self._whole_utc_us = utc_us
+        self._whole.read(utc_us)
         if self._held:
             self._receive_early(messages)
             return
@@ -283,11 +309,12 @@ class Connection:
     def on_pong(self, payload: bytes) -> None:
         """Tell the judge."""
         self.liveness.receive_pong(payload, now=self._shared.timing.now())
-        self._whole_utc_us = self._shared.timing.utc_us()
+        self._whole.read(self._shared.timing.utc_us())
         self._signal.set()
 
     def on_closed(self, end: SocketEnd) -> None:
         """Let ``watch`` return."""
+        self._whole.closed(end.code)
         self.end = end_of_close(end.code, asked=end.asked)
         self.code = end.code
         self._signal.set()
