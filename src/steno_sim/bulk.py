@@ -13,8 +13,8 @@ from typing import Protocol
 import msgspec
 
 from steno_sim import people, wire
+from steno_sim.pieces import stable_id
 from steno_sim.recorded import BEGIN_US, Source
-from steno_sim.script import stable_id
 from steno_sim.wire import EventForm
 
 _TEXTS = (

@@ -285,7 +285,7 @@ def _scenario(source: str, fragments: int, rate: float | None, labels: str | Non
 
 def _queues(scenario: Scenario) -> str:
     """Give the names of the queues with the ids by which notifications are subscribed."""
-    from steno_sim.script import named_id
+    from steno_sim.pieces import named_id
 
     calls = scenario.conversations
     names = dict.fromkeys([scenario.load.queue] if scenario.load else [one.queue for one in calls])

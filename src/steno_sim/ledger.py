@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from steno_sim.pieces import Piece, Script, Secret, Segment, Utterance, Version
 from steno_sim.scenario import Who
-from steno_sim.script import Piece, Script, Secret, Segment, Utterance, Version
 
 Delivery = Literal["whole", "part", "none"]
 Family = Literal["stream", "topic", "event"]

@@ -13,7 +13,7 @@ from typing import Literal
 
 from steno_sim import people, wire
 from steno_sim.ledger import Ledger, Truth
-from steno_sim.script import Piece, Plan, Script, What
+from steno_sim.pieces import Piece, Plan, Script, What
 from steno_sim.wire import EventForm
 
 Source = Literal["event-socket", "notifications"]

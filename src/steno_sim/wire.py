@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from steno_sim.script import Piece, Plan, Script, Utterance, What
+from steno_sim.pieces import Piece, Plan, Script, Utterance, What
 from steno_sim.speech import spoken
 
 ORGANIZATION_ID = "5a1c3e70-4b2d-4c6e-8f90-1a2b3c4d5e6f"

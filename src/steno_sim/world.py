@@ -22,10 +22,12 @@ from typing import Any, Self
 from steno_sim import people, wire
 from steno_sim.faults import Fault
 from steno_sim.ledger import Ledger, Truth
+from steno_sim.load_script import LoadScript
+from steno_sim.pieces import Piece, Plan, What
 from steno_sim.region import Region
 from steno_sim.scenario import Scenario
 from steno_sim.scenario import load as load_scenario
-from steno_sim.script import LoadScript, Piece, Plan, What, build
+from steno_sim.script import build
 from steno_sim.sockets import Socket
 
 _TOLD = (What.STARTED, What.ANSWERED, What.CHANGED, What.ENDED)

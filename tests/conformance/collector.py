@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from steno_sim.ledger import Truth
-from steno_sim.script import Secret
+from steno_sim.pieces import Secret
 
 JSON = dict[str, Any]  # Any: JSON
 AUDITED = 0.5

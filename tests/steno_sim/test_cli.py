@@ -20,8 +20,8 @@ import pytest
 from conformance.certificates import self_signed
 from conformance.sim_peers import Peer, marks_of, peer, until_quiet
 from steno_sim.faults import Fault, load_faults
+from steno_sim.pieces import named_id
 from steno_sim.scenario import Load, Scenario
-from steno_sim.script import named_id
 from steno_sim.server import Simulator
 
 

@@ -10,9 +10,10 @@ import pytest
 from conformance.collector import export_of, finals_of_events, finals_of_topics
 from conformance.sim_peers import Peer, peer, until_quiet
 from steno_sim import scenario
+from steno_sim.pieces import Script
 from steno_sim.region import RegionSettings
 from steno_sim.scenario import BlemishKind, Call, Diarisation, Noise, Scenario, Turn
-from steno_sim.script import Script, build
+from steno_sim.script import build
 from steno_sim.segments_score import score_export
 from steno_sim.server import Simulator
 from steno_sim.wire import transcription_topic

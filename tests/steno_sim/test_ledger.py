@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steno_sim.ledger import Ledger
+from steno_sim.pieces import Piece, Script, What
 from steno_sim.scenario import Call, Load, Mode, Scenario, Turn
-from steno_sim.script import Piece, Script, What, build
+from steno_sim.script import build
 
 
 def pieces(script: Script) -> list[Piece]:

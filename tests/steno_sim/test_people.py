@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from conformance.sim_peers import peer, until_quiet
 from steno_sim.people import NEVER, entity
+from steno_sim.pieces import Script, named_id
 from steno_sim.scenario import Call, Scenario, Turn
-from steno_sim.script import Script, build, named_id
+from steno_sim.script import build
 from steno_sim.server import Simulator
 
 CALL = "7d2c9a10-51b3-4b0e-8a44-0f6e2b7c9d01"

@@ -7,8 +7,10 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steno_sim.load_script import LoadScript
+from steno_sim.pieces import Piece, Script, What, named_id, strip_secrets
 from steno_sim.scenario import Call, Load, Noise, Scenario, Style, Turn
-from steno_sim.script import LoadScript, Piece, Script, What, build, named_id, strip_secrets
+from steno_sim.script import build
 
 WORDS = st.lists(st.sampled_from(["one", "two", "three", "four"]), min_size=1, max_size=14)
 TURNS = st.builds(
