@@ -70,8 +70,8 @@ class Witness:
         self._record = world.ledger.record
         world.ledger.record = self._note  # type: ignore[method-assign]  # watched, not replaced
 
-    def _note(self, piece: Piece, *, stream: bool, topic: bool) -> None:
-        self._record(piece, stream=stream, topic=topic)
+    def _note(self, piece: Piece, *, stream: bool, topic: bool, event: bool = False) -> None:
+        self._record(piece, stream=stream, topic=topic, event=event)
         if stream:
             self.sent.setdefault((piece.conversation, piece.key), time.time_ns() // 1000)
 
