@@ -32,7 +32,10 @@ async def main(path: Path, seed: int, *, honest: bool) -> None:
         names = [f"{seed}-{number + n}" for n in range(size)]
         number += size
         future = store.submit(
-            Commit([a_draft(f"c{hash(n) % 5}", n) for n in names], {"w": names[-1].encode()})
+            Commit(
+                [a_draft(f"c{hash(n) % 5}", n, place_us=hash(n) % 7) for n in names],
+                {"w": names[-1].encode()},
+            )
         )
         if not honest:
             print("stored", *names, flush=True)

@@ -19,9 +19,9 @@ import apsw
 import pytest
 
 from conformance.store_contract import ALL, DESTINATIONS, SENTENCES, a_draft, settled
-from steno.adapters.store_sqlite import OutboxReader, SqliteStore, StoreSettings
+from steno.adapters.store_sqlite import OutboxReader, SqliteStore, StoreSettings, TimelineReader
 from steno.adapters.store_sqlite.crash import STEPS, VARIABLE
-from steno.core.records import Record
+from steno.core.records import Kind, Record
 from steno.delivery.ids import position_of
 from steno.errors import ConfigError, IntegrityError, StorageError
 from steno.ports import Commit, DeliveryState
@@ -82,8 +82,11 @@ async def audit(path: Path, said: list[str]) -> tuple[set[str], set[str]]:
     seqs: dict[str, list[int]] = {}
     for record in everything(path):
         seqs.setdefault(record.conversation, []).append(record.seq)
-    for conversation, numbers in seqs.items():
-        assert numbers == list(range(1, len(numbers) + 1)), conversation
+    with TimelineReader(path) as timeline:
+        for conversation, numbers in seqs.items():
+            assert numbers == list(range(1, len(numbers) + 1)), conversation
+            placed = [r.seq for r in timeline.read(conversation, Kind.SENTENCE)]
+            assert sorted(placed) == numbers, conversation
     return promised - stored, acked & waiting
 
 

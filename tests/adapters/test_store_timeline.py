@@ -32,6 +32,8 @@ from steno.adapters.store_sqlite import (
     erase,
     forget_destination,
     purge_dead,
+    purge_timeline,
+    redrive,
     writing,
 )
 from steno.adapters.store_sqlite.sql import scalar
@@ -392,6 +394,47 @@ async def test_a_timeline_goes_whole_once_it_is_old_and_delivered(path: Path) ->
     await store.close()
 
 
+async def test_a_delivery_made_pending_meanwhile_keeps_its_record(path: Path) -> None:
+    """Also when the first part of its timeline has gone already."""
+    async with a_store(path, NOW_US) as store:
+        records = await store.submit(Commit([a_segment("c", str(n), n) for n in range(9)]))
+        await acked(store, records[:7])
+        await store.settle([settled(r, DeliveryState.DEAD) for r in records[7:]])
+    with writing(path) as db:
+        before_us = NOW_US + 10**6
+        deleted, after = purge_timeline(db, before_us, limit=4)
+        assert redrive(db, record_id=records[8].id) == 1
+        while after:
+            count, after = purge_timeline(db, before_us, limit=4, after=after)
+            deleted += count
+        assert deleted == 8
+    with TimelineReader(path) as timeline, OutboxReader(path) as reader:
+        assert list(timeline.read("c", Kind.SEGMENT)) == records[8:]
+        assert reader.counts()[ALL].pending == 1
+
+
+async def test_retention_of_a_time_to_come_spares_no_later_record(path: Path) -> None:
+    """The next sweep finds what was committed since, though nobody ever wanted it."""
+    store = SqliteStore.open(path, {}, NO_BALLAST, crash_at="", now_us=lambda: NOW_US)
+    store.start()
+    for n in range(3):
+        await store.submit(Commit([a_draft("c", str(n))]))
+        assert await store.retain(acked_before_us=NOW_US + 10**9, dead_before_us=0) == (1, 0)
+    await store.close()
+
+
+async def test_a_key_is_taken_off_after_a_restart_too(path: Path) -> None:
+    """Whether a conversation has a timeline is looked up again, and an older revision is late."""
+    async with a_store(path) as store:
+        await store.submit(Commit([a_segment("c", "u", 1), a_segment("c", "v", 2)]))
+    async with a_store(path) as store:
+        await store.submit(Commit([a_segment("c", "u", None, revision=5)]))
+    async with a_store(path) as store:
+        await store.submit(Commit([a_segment("c", "u", 1, revision=4)]))
+        with TimelineReader(path) as timeline:
+            assert names(timeline, "c") == ["v.0"]
+
+
 async def test_retention_drops_conversations_of_which_nothing_is_left(path: Path) -> None:
     """Their names go with their last record, but for those with an open window."""
     async with a_store(path, NOW_US) as store:
@@ -454,7 +497,8 @@ async def test_salvage_rebuilds_the_timeline(path: Path, damage: str) -> None:
             expected = newest(r for r in kept if r.revision < 9)
             if damage == "index":
                 assert len(kept) == 551
-                expected["c0"].remove("0.2")  # taken off
+                expected["c0"].remove("0.2")
+                assert "0.2" not in names(timeline, "c0")  # it had been taken off
             for conversation, on_it in expected.items():
                 found = names(timeline, conversation)
                 assert set(found) - {"0.2"} == on_it - {"0.2"}
