@@ -283,3 +283,16 @@ async def test_tls(tmp_path: Path) -> None:
             async with client.stream(ssl=trust) as ws:
                 await sim.finished()
                 assert len(await until_quiet(ws)) == 5
+
+
+async def test_the_event_socket_has_options() -> None:
+    """Bare events without a subscription, speakers labelled by their role."""
+    options = ("--scenario", "diarisation", "--speed", "0", "--wait-for-sockets", "1",
+               "--event-form", "bare", "--events-unasked", "--speaker-labels", "roles")  # fmt: skip
+    async with command(*options) as running, aiohttp.ClientSession() as session:
+        client = Peer(Remote(running.hosts[0]), session)
+        await client.sign_in()
+        async with client.events(subscribe=False) as ws:
+            messages = await until_quiet(ws, quiet_s=0.5)
+    labels = {t["speaker"] for m in messages for t in m["transcripts"] if t.get("speaker")}
+    assert labels == {"agent", "agent-2", "customer", "customer-2", "system"}
