@@ -36,7 +36,9 @@ from steno.adapters.store_sqlite import (
     redrive,
     writing,
 )
-from steno.adapters.store_sqlite.sql import scalar
+from steno.adapters.store_sqlite.admin import _SETTLED
+from steno.adapters.store_sqlite.schema import connect, migrate
+from steno.adapters.store_sqlite.sql import fetch, scalar
 from steno.core.records import Kind, Record
 from steno.delivery.ids import first_position, record_id
 from steno.errors import IntegrityError, ObjectMissing, StorageError
@@ -337,6 +339,18 @@ async def test_usual_retention_passes_over_a_long_timeline(path: Path) -> None:
         sentences = await store.submit(Commit([a_draft("d", str(n)) for n in range(600)]))
         await acked(store, sentences)
         assert await store.retain(acked_before_us=NOW_US + 10**9, dead_before_us=0) == (600, 0)
+
+
+def test_retention_looks_each_record_up_among_those_that_wait(path: Path) -> None:
+    """Going through all that wait, for every record, would hold the owner up for minutes."""
+    version_1(path, 1)
+    db = connect(path)
+    migrate(db)
+    sql = f"SELECT 1 FROM records r WHERE {_SETTLED}"
+    plan = [str(row[3]) for row in fetch(db, f"EXPLAIN QUERY PLAN {sql}")]
+    db.close()
+    for table in "px":
+        assert f"SEARCH {table} USING PRIMARY KEY (destination=? AND position=?)" in plan
 
 
 async def test_retention_comes_back_to_what_was_settled_since(path: Path) -> None:

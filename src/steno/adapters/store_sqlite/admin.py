@@ -23,20 +23,19 @@ SLICE = 500
 
 
 _ROWS = 10_000
-_CONVERSATIONS = 1000
+_CONVERSATIONS = 250
 """Rows looked at in one transaction, for the same reason: most of them may have to stay."""
 
-_LOOKED_AT = (
-    "SELECT position, placed FROM records WHERE position > ?1 AND position < ?2"
-    f" ORDER BY position LIMIT {_ROWS}"
+_FROM = (
+    "SELECT position, placed FROM records WHERE position > ?1 AND position < ?2 ORDER BY position"
 )
 
 _NOT_PENDING = (
-    "NOT EXISTS (SELECT 1 FROM destinations d JOIN pending p"
+    "NOT EXISTS (SELECT 1 FROM destinations d CROSS JOIN pending p"
     " ON p.destination = d.id AND p.position = r.position)"
 )
 _SETTLED = (
-    f"{_NOT_PENDING} AND NOT EXISTS (SELECT 1 FROM destinations d JOIN dead x"
+    f"{_NOT_PENDING} AND NOT EXISTS (SELECT 1 FROM destinations d CROSS JOIN dead x"
     " ON x.destination = d.id AND x.position = r.position)"
 )
 
@@ -172,14 +171,15 @@ def purge_settled(
         with transaction(db):
             rows = fetch(
                 db,
-                f"SELECT position FROM ({_LOOKED_AT}) r WHERE placed IS NULL AND {_SETTLED}"
-                " ORDER BY position LIMIT ?3",
+                f"SELECT position FROM ({_FROM} LIMIT {_ROWS}) r"
+                f" WHERE placed IS NULL AND {_SETTLED} ORDER BY position LIMIT ?3",
                 (after, end, limit),
             )
             db.executemany("DELETE FROM records WHERE position=?", rows)
             if len(rows) == limit:
                 return len(rows), int(rows[-1][0])
-            if seen := fetch(db, _LOOKED_AT + " OFFSET ?3", (after, end, _ROWS - len(rows) - 1)):
+            # The last of those looked at, if there were as many.
+            if seen := fetch(db, _FROM + " LIMIT 1 OFFSET ?3", (after, end, _ROWS - len(rows) - 1)):
                 return len(rows), int(seen[0][0])
             _drop_empty(db, end)
             return len(rows), 0
@@ -235,16 +235,20 @@ def _is_over(db: apsw.Connection, conversation: int, last: int, end: int) -> boo
         last: Position of the conversation's last record.
         end: Position from which on records are new.
     """
-    placed = "SELECT 1 FROM records WHERE conversation=? AND placed IS NOT NULL"
     # From its end: what has the latest place was hardly committed first.
-    newest_first = " ORDER BY placed DESC, place_us DESC LIMIT 1"
-    if not fetch(db, placed + newest_first, (conversation,)):
+    latest = (
+        "SELECT position FROM records WHERE conversation=? AND placed IS NOT NULL"
+        " AND position >= ? ORDER BY placed DESC, place_us DESC LIMIT 1"
+    )
+    found = fetch(db, latest, (conversation, 0))
+    if not found or found[0][0] >= end:
         return False
-    if last >= end and fetch(db, f"{placed} AND position >= ?{newest_first}", (conversation, end)):
+    if last >= end and fetch(db, latest, (conversation, end)):
         return False
     if not fetch(
         db,
-        "SELECT 1 FROM destinations d JOIN pending p ON p.destination = d.id AND p.position <= ?"
+        "SELECT 1 FROM destinations d CROSS JOIN pending p"
+        " ON p.destination = d.id AND p.position <= ?"
         " LIMIT 1",
         (last,),
     ):
