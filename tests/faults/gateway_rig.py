@@ -179,7 +179,29 @@ class Process:
             self._child.wait(10)
 
 
-class Gateway(Process):
+class Service(Process):
+    """A process with pages of health and metrics."""
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """Give status and text of one of its pages."""
+        address = (await self.event("health.listening"))["address"]
+        return await asyncio.to_thread(_get, f"http://{address}{path}")
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Give the value of a metric; 0 when it is not there yet."""
+        _, text = await self.page("/metrics")
+        return _value(text, name, labels)
+
+    async def within(self, histogram: str, bound: str) -> tuple[float, float]:
+        """Give how many observations were within a bound, and how many there were, at once."""
+        _, text = await self.page("/metrics")
+        return (
+            _value(text, f"{histogram}_bucket", {"le": bound}),
+            _value(text, f"{histogram}_count", {}),
+        )
+
+
+class Gateway(Service):
     """``steno live``."""
 
     def __init__(
@@ -215,24 +237,6 @@ class Gateway(Process):
     async def connected(self, *, limit_s: float = 20.0) -> None:
         """Wait until it follows a feed."""
         await self.event("live.connected", limit_s=limit_s)
-
-    async def page(self, path: str) -> tuple[int, str]:
-        """Give status and text of one of its pages."""
-        address = (await self.event("health.listening"))["address"]
-        return await asyncio.to_thread(_get, f"http://{address}{path}")
-
-    async def metric(self, name: str, **labels: str) -> float:
-        """Give the value of a metric; 0 when it is not there yet."""
-        _, text = await self.page("/metrics")
-        return _value(text, name, labels)
-
-    async def within(self, histogram: str, bound: str) -> tuple[float, float]:
-        """Give how many observations were within a bound, and how many there were, at once."""
-        _, text = await self.page("/metrics")
-        return (
-            _value(text, f"{histogram}_bucket", {"le": bound}),
-            _value(text, f"{histogram}_count", {}),
-        )
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Give whether it calls itself ready, and what it says of its components."""
