@@ -11,7 +11,8 @@ import pytest
 from diarisation.segment_helpers import FOREVER, REDACTOR, T0, Run, S, final, partial, uttered
 from steno.core.records import Draft, GapCause, Kind, record_key
 from steno.core.transcript import Fragment
-from steno.diarisation.roster import Who
+from steno.diarisation.roster import LabelAttribution, Who
+from steno.diarisation.segments import SegmentPipeline
 from steno.errors import RedactionError
 from steno.ports import ConversationEnded, FeedDown, FeedUp, Missing, Quarantined
 from steno.redaction.entities import Span
@@ -61,6 +62,23 @@ def test_a_final_of_a_notification_is_named_by_lane_and_utterance() -> None:
     assert (payload["speaker"], payload["role"]) == ("customer", "customer")
     assert (payload["participant"], payload["user_id"], payload["name"]) == ("p1", "u9", "Ada")
     assert (payload["communication"], payload["zero_us"]) == ("call-1", T0)
+
+
+def test_labels_are_told_as_the_attribution_of_labels_tells_them() -> None:
+    """A plain label says the role; one that had to be hidden stays hidden."""
+    run = Run()
+    run.pipeline = SegmentPipeline(
+        run.settings,
+        REDACTOR,
+        LabelAttribution(),
+        latest=run.store.latest,
+        knows=run.store.knows,
+    )
+    run.hear(final(1, 2, speaker="agent_1"), final(3, 4, speaker="415-555-0123"))
+    run.finish()
+    agent, hidden = run.store.payloads()
+    assert (agent["speaker"], agent["role"]) == ("agent_1", "agent")
+    assert hidden["speaker"].startswith("speaker-")
 
 
 def test_partials_never_become_records() -> None:
@@ -128,6 +146,24 @@ def test_a_correction_goes_above_a_revision_that_somebody_else_made() -> None:
     run.hear(final(1, 4, "good morning"))
     run.wait_until(4.0)
     assert [draft.revision for draft in run.commit()] == [5]
+
+
+def test_a_revision_that_somebody_else_makes_is_adopted_unless_ours_has_overtaken_it() -> None:
+    """Whichever is on its way first, no two drafts have one revision."""
+    run = Run()
+    run.hear(final(1, 3, "good mor"))
+    run.wait_until(2.0)
+    (first,) = run.commit()
+    again = msgspec.structs.replace(first, revision=1)
+    run.hear(final(1, 4, "good morning"))
+    run.pipeline.adopt(again)
+    run.wait_until(4.0)
+    run.pipeline.adopt(again)
+    drafts = run.commit()
+    assert [(draft.revision, *texts([draft])) for draft in drafts] == [
+        (1, "good mor"),
+        (2, "good morning"),
+    ]
 
 
 def test_a_segment_that_comes_while_a_version_is_on_its_way_is_compared_with_that() -> None:
@@ -212,6 +248,34 @@ def test_a_long_segment_does_not_hold_up_the_horizon_for_ever() -> None:
     run = Run(settle_s=FOREVER, horizon_s=10.0)
     run.hear(final(0, 1000, "a long one"), final(5, 6, "a short one"))
     assert texts(run.commit()) == ["a long one", "a short one"]
+
+
+def test_recorded_input_is_redacted_by_its_own_time_and_not_by_ours() -> None:
+    """However slowly it is read, a number that runs over segments is found."""
+    run = Run(settle_s=FOREVER, horizon_s=1.0, journal_s=FOREVER)
+    run.hear(final(1, 2, "it's four one five"), final(3, 4, "mhm", speaker="speaker_1"), at=0.0)
+    run.hear(final(5, 6, "five five five oh"), at=500.0)
+    run.hear(final(7, 8, "one four two, thanks"), at=9000.0)
+    run.hear(final(200, 201, "five five oh", speaker="speaker_0"), at=9001.0)
+    assert run.finish().texts() == [
+        "it's [REDACTED]",
+        "mhm",
+        "[REDACTED]",
+        "[REDACTED], thanks",
+        "five five oh",
+    ]
+
+
+def test_recorded_input_that_is_journalled_leaves_the_journal_when_it_is_idle() -> None:
+    """Its own time stands still, so ours has to decide."""
+    run = Run(settle_s=FOREVER, horizon_s=1.0, journal_s=0.0)
+    run.hear(final(1, 2, "call 415-555-0123"), final(8, 9, "okay", speaker="speaker_1"))
+    run.commit()
+    assert run.store.journal.keys() == {"c1"}
+    run.pipeline.evict(1000.0)
+    run.commit()
+    assert run.store.journal == {}
+    assert run.pipeline.evict(1000.0) == 1
 
 
 def test_the_end_of_a_conversation_settles_it() -> None:
@@ -447,6 +511,22 @@ def test_the_store_is_asked_about_what_memory_has_dropped() -> None:
     assert run.store.looked_up > asked
     run.wait_until(run.now + 2.0)
     assert [(d.revision, *texts([d])) for d in run.commit()] == [(1, "word 1x and more")]
+
+
+def test_a_slot_whose_record_is_gone_from_the_store_starts_anew() -> None:
+    """Retention has erased it; a repeat in this process is still known as one."""
+    run = Run(max_slots_per_conversation=1)
+    run.hear(final(1, 2), final(3, 4), final(5, 6, "last"))
+    run.wait_until(2.0)
+    run.commit()
+    run.commit()
+    run.hear(final(7, 8, "more"))
+    run.wait_until(4.0)
+    run.commit()
+    run.store.newest.clear()
+    run.hear(final(1, 2), final(7, 8, "more"))
+    run.wait_until(6.0)
+    assert [(d.utterance, d.revision) for d in run.commit()] == [("s1000", 0)]
 
 
 def test_a_conversation_that_was_never_seen_asks_the_store_nothing() -> None:

@@ -191,7 +191,7 @@ def test_forgetting_restarting_and_settling_at_any_time_change_nothing(
     expected = judged(Plan(events).run())
     run = Run(**vars(limits))
     heard = data.draw(st.permutations(events + [events[i] for i in repeats if i < len(events)]))
-    todo = data.draw(st.permutations([*heard, *steps]))
+    todo: list[Fragment | str] = data.draw(st.permutations([*heard, *steps]))
     for number, step in enumerate(todo):
         take(run, step, waits[number % len(waits)])
     run.pipeline.flush(run.now)
@@ -277,7 +277,8 @@ def test_a_number_over_segments_stays_hidden_whatever_is_repeated_or_restarted(
     run.commit()
     assert without_secrets(run)
     corrected = [final(12, 13.5, "five five five oh yes"), partial(12, 13, "five five five")]
-    for step in [*steps, *repeats, *steps[::-1], *corrected, *steps]:
+    todo: list[Fragment | str] = [*steps, *repeats, *steps[::-1], *corrected, *steps]
+    for step in todo:
         take(run, step, 70.0)
     run.finish()
     assert without_secrets(run)

@@ -58,6 +58,8 @@ class Conversation:
         waiting: Finals that wait, by slot, in order of arrival.
         order: The same in order of their place.
         held: Segments that redaction holds, by slot and revision.
+        own_clock: Redaction's time is the conversation's, not ours: input that is read as fast as
+            it can be is redacted as if it were heard.
         more: The store may know slots that are not in memory.
         clock_us: The latest end heard of.
         asked_s: When it was last asked in vain who spoke in the first in order.
@@ -82,6 +84,7 @@ class Conversation:
         "name",
         "named",
         "order",
+        "own_clock",
         "partials",
         "pieces",
         "seen_s",
@@ -91,9 +94,12 @@ class Conversation:
         "waiting",
     )
 
-    def __init__(self, name: str, carry: Carry, *, max_partials: int) -> None:
+    def __init__(
+        self, name: str, carry: Carry, *, max_partials: int, own_clock: bool = False
+    ) -> None:
         self.name = name
         self.carry = carry
+        self.own_clock = own_clock
         self.waiting: dict[str, Place] = {}
         self.order: list[Place] = []
         self.held: dict[tuple[str, int], Held] = {}
@@ -116,7 +122,15 @@ class Conversation:
 
     def is_open(self, now: float) -> bool:
         """Whether a restart without the journal would lose something."""
-        return bool(self.waiting or len(self.partials)) or self.carry.remembers(now)
+        return bool(self.waiting or len(self.partials)) or self.remembers(now)
+
+    def remembers(self, now: float) -> bool:
+        """Whether redaction knows of a number that may go on."""
+        return self.carry.remembers(self.time(now))
+
+    def time(self, now: float) -> float:
+        """Return redaction's time, in seconds."""
+        return self.clock_us / 1e6 if self.own_clock else now
 
     # -- waiting --------------------------------------------------------------------------
 
@@ -175,7 +189,7 @@ class Conversation:
                 ],
                 partials,
                 heard,
-                self.carry.snapshot() if self.carry.remembers(now) else None,
+                self.carry.snapshot() if self.remembers(now) else None,
                 self.clock_us,
             )
         )
@@ -194,7 +208,7 @@ class Conversation:
         self.partials.restore(saved.partials, saved.heard)
         self.pieces = len(self.partials)
         if saved.carry is not None:
-            self.carry.restore(saved.carry, now=now)
+            self.carry.restore(saved.carry, now=self.time(now))
         for held in saved.held:
             self.held[slot_of(held.fragment), held.revision] = held
         for each in saved.waiting:

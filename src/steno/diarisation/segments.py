@@ -78,7 +78,8 @@ class SegmentSettings(msgspec.Struct, frozen=True):
             arrival; ``inf`` where ``horizon_s`` alone decides.
         horizon_s: Recorded input: a final waits until its conversation's own clock is so far past
             its end. None: only ``settle_s`` counts.
-        hold_s: The longest redaction holds a segment that ends in what may become a secret.
+        hold_s: The longest redaction holds a segment that ends in what may become a secret; by
+            ``horizon_s`` alone, until that speaker goes on or the conversation is closed.
         roster_wait_s: How much longer a segment waits to learn who spoke.
         journal_s: Age at which a change is journalled; ``inf``: there is no journal, because
             the input can be played again.
@@ -155,7 +156,9 @@ class SegmentPipeline:
         self._settle_s = settings.settle_s
         self._horizon_us = None if settings.horizon_s is None else round(settings.horizon_s * 1e6)
         self._journals = settings.journal_s < inf
+        self._own_clock = self._horizon_us is not None and settings.settle_s == inf
         self._labels = Labels(redactor)
+        self._shown = self._labels.shown
         self._make = DraftMaker(settings.source, settings.host_group)
         self._versions = Versions(
             redactor,
@@ -203,7 +206,7 @@ class SegmentPipeline:
         state.seen_us = now_us
         if fragment.utterance:
             state.has_ids = True
-        elif not self._labels.shown.get(fragment.lane):
+        elif not self._shown.get(fragment.lane):
             fragment = self._labels.relabelled(fragment)
         self._attribution.heard(fragment, now=now)
         if has_bad_times(fragment):
@@ -232,7 +235,7 @@ class SegmentPipeline:
         if state is None:
             return
         self._settle(state, len(state.order), now)
-        self._release(state, state.carry.flush(now), now)
+        self._release(state, state.carry.flush(state.time(now)), now)
         self._give_up(state, now, event.communication)
         self._schedule(state, now)
 
@@ -250,7 +253,7 @@ class SegmentPipeline:
                 continue
             state.due = None
             self._settle(state, state.waited(now, self._settle_s, self._horizon_us), now)
-            if state.carry.holding:
+            if state.held and not self._own_clock:
                 self._release(state, state.carry.on_deadline(now), now)
             self._mark(state, now)
             self._schedule(state, now)
@@ -395,11 +398,7 @@ class SegmentPipeline:
         if conversation == GAPS:
             self._gaps.restore(snapshot)
             return
-        state = Conversation(
-            conversation,
-            Carry(self._redactor, hold_s=self._settings.hold_s),
-            max_partials=self._settings.max_partials,
-        )
+        state = self._new(conversation)
         state.restore(snapshot, now=now)
         state.seen_s, state.seen_us = now, now_us
         state.more = True  # what it gave out before is in the store, and in no snapshot
@@ -422,8 +421,11 @@ class SegmentPipeline:
         for state in idle:
             if self._conversations.get(state.name) is not state:
                 continue  # forgotten while another was closed
-            if state.waiting or len(state.partials) or state.carry.holding:
+            if state.waiting or len(state.partials) or state.held:
                 self._close(state, now, give_up=True)
+            if state.journalled and self._own_clock:
+                state.carry = Carry(self._redactor)  # its time stands still: it would not forget
+                self._gave(state, now)
             if not state.journalled and state.name not in self._dirty:
                 self._forget(state)
         return before - len(self._conversations)
@@ -588,7 +590,8 @@ class SegmentPipeline:
             fragment.ended_us,
             fragment.at_us,
         )
-        released = state.carry.push(sentence, now=now)
+        heard_s = fragment.ended_us / 1e6 if self._own_clock else now
+        released = state.carry.push(sentence, now=heard_s)
         versions.remember(state, slot, fragment, revision, masks)
         if len(released) == 1 and released[0].sentence is sentence:
             self._write(state, slot, fragment, who, masks, released[0])
@@ -747,14 +750,18 @@ class SegmentPipeline:
 
     # -- conversations --------------------------------------------------------------------
 
-    def _open(self, name: str) -> Conversation:
-        if len(self._conversations) >= self._settings.max_conversations:
-            self._drop_some()
-        state = Conversation(
+    def _new(self, name: str) -> Conversation:
+        return Conversation(
             name,
             Carry(self._redactor, hold_s=self._settings.hold_s),
             max_partials=self._settings.max_partials,
+            own_clock=self._own_clock,
         )
+
+    def _open(self, name: str) -> Conversation:
+        if len(self._conversations) >= self._settings.max_conversations:
+            self._drop_some()
+        state = self._new(name)
         try:
             state.more = self._knows(name)
         except StorageError:
@@ -773,7 +780,7 @@ class SegmentPipeline:
     def _close(self, state: Conversation, now: float, *, give_up: bool) -> None:
         """Give out what is open, waiting for nobody."""
         self._settle(state, len(state.order), now, patient=False)
-        self._release(state, state.carry.flush(now), now)
+        self._release(state, state.carry.flush(state.time(now)), now)
         if give_up:
             self._give_up(state, now)
 
@@ -846,10 +853,9 @@ class SegmentPipeline:
             due = state.asked_s + ASK_AGAIN_S
         elif state.waiting:
             due = next(iter(state.waiting.values()))[4] + self._settle_s
-        hold = state.carry.next_deadline()
-        if hold is not None and hold < due:
-            due = hold
-        if due == inf and state.journalled and state.carry.remembers(now):
+        if state.held and not self._own_clock:
+            due = min(due, state.carry.next_deadline() or due)
+        if due == inf and state.journalled and state.remembers(now):
             due = now + CARRY_MEMORY_S + 1.0  # look once more, to take it out of the journal
         if due < inf and (state.due is None or due < state.due):
             state.due = due

@@ -319,8 +319,8 @@ class Partials:
         return self._partials.pop(name).fragment
 
 
-def _greatness(partial: Fragment) -> tuple[tuple[int, int, float], str, int]:
-    return rank_of(partial), partial.text, partial.started_us
+def _greatness(partial: Fragment) -> tuple[tuple[int, int, float], str, int, str]:
+    return rank_of(partial), partial.text, partial.started_us, partial.language
 
 
 def _supersedes(final: Heard, partial: Fragment) -> bool:
