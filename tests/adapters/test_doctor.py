@@ -23,6 +23,7 @@ from steno.adapters.doctor import (
     GrpcPeer,
     Verdict,
     check_clock,
+    check_event_socket,
     check_grpc,
     check_live_permissions,
     check_reach,
@@ -198,6 +199,20 @@ async def test_refused_upgrade_is_typed(status: int, area: Area) -> None:
     assert "planted" not in repr(finding)
 
 
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "token"), (403, "websocket:connect"), (503, "proxy")]
+)
+async def test_a_refused_event_socket_names_what_to_grant(status: int, words: str) -> None:
+    """The token goes in a header and is in no word of what is found."""
+    async with scripted(says(status)) as server:
+        finding = await check_event_socket(
+            server.host, "planted-token", tls=trusted_tls(None), path="/api/v2/websocket"
+        )
+    assert finding.verdict is Verdict.FAIL
+    assert words in finding.fix
+    assert "planted" not in repr(finding)
+
+
 async def test_consumer_that_is_not_there_fails() -> None:
     """Records wait in the store, which the fix says."""
     async with scripted(says(200)) as server:
@@ -293,6 +308,21 @@ async def test_doctor_passes_the_tutorial_family(tmp_path: Path) -> None:
     assert named(report, "transcript stream")["verdict"] == "ok"
     assert "conversation:transcript:read" in named(report, "token")["what"]
     assert any("more than needed" in check["what"] for check in report["checks"])
+
+
+async def test_doctor_tries_what_diarisation_needs(tmp_path: Path) -> None:
+    """Its own scopes, and its own socket; nothing of live transcripts."""
+    env = {"STENO_FEATURES": "diarisation", **credentials()}
+    async with Simulator(play=False) as sim:
+        code, report = await doctor(tmp_path, "--deep", GENESYS_HOST=sim.host, **env)
+    assert code == 0, report
+    assert named(report, "event socket")["verdict"] == "ok"
+    assert not any(check["check"].startswith("transcript stream") for check in report["checks"])
+    tokens = TokenService([Client(scopes=["conversation:transcript:read"])])
+    async with Simulator(play=False, tokens=tokens) as sim:
+        code, report = await doctor(tmp_path, GENESYS_HOST=sim.host, **env)
+    assert code == 3
+    assert "websocket:connect" in named(report, "token")["fix"]
 
 
 async def test_doctor_passes_the_real_family(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from steno.errors import AuthError, ConfigError, ConnectFailed, PeerUnavailable,
 FOLLOWED = (
     "live",
     "media",
+    "diarise",
     "run",
     "stt",
     "consume",
@@ -49,8 +50,9 @@ def steno(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comp
 def leaves(name: str) -> list[tuple[str, Any]]:
     """Return each command of that name that does something, a group opened."""
     command = load_command(name)
-    inner = getattr(command, "commands", None)
-    return [(f"{name} {sub}", one) for sub, one in inner.items()] if inner else [(name, command)]
+    inner = getattr(command, "commands", {})
+    does = [(name, command)] if not inner or command.invoke_without_command else []
+    return [*does, *((f"{name} {sub}", one) for sub, one in inner.items())]
 
 
 def test_the_designed_commands_are_all_there() -> None:

@@ -170,8 +170,8 @@ class _Examination:
         from steno.errors import ConfigError
 
         platform = self._config.platform
-        has_live = "live" in self._config.features
-        complete = has_live and self._required()
+        follows = not {"live", "diarisation"}.isdisjoint(self._config.features)
+        complete = follows and self._required()
         for finding in check_state_dir(self._config.state_dir.expanduser()):
             self._tell(finding)
         self._tell(check_sqlite())
@@ -183,7 +183,7 @@ class _Examination:
         async with HttpClient(proxy=platform.proxy or None, ca_file=platform.ca_file) as http:
             if wants_media(self._config):
                 await examine_media(self._config, self._tell, http)
-            if has_live:
+            if follows:
                 await self._platform(tls, http, complete=complete, deep=deep)
         await self._consumers()
 
@@ -202,18 +202,24 @@ class _Examination:
                 await self._backup(backup, http)
 
     def _required(self) -> bool:
-        """Tell what ``steno live`` lacks; True when credentials are there to be tried."""
+        """Tell what the sources lack; True when credentials are there to be tried."""
         from steno.adapters.doctor import Area, Finding, Verdict
-        from steno.config import require_live
+        from steno.config import require_diarisation, require_live
         from steno.errors import ConfigError
 
-        platform = self._config.platform
+        platform, features = self._config.platform, self._config.features
+        sources = []
         try:
-            require_live(self._config)
+            if "live" in features:
+                require_live(self._config)
+                sources.append(self._config.live.source.value)
+            if "diarisation" in features:
+                require_diarisation(self._config)
+                sources.append(self._config.diarisation.source.value)
         except ConfigError as error:
             _configuration(error, self._tell)
         else:
-            what = f"sound; {platform.family.value} family, {self._config.live.source.value}"
+            what = f"sound; {platform.family.value} family, {', '.join(sources)}"
             self._tell(Finding("settings", Verdict.OK, what, area=Area.CONFIG))
         secret = platform.client_secret or platform.private_key or platform.jwt_config
         return bool(secret and (platform.client_id or platform.jwt_config))
@@ -250,10 +256,14 @@ class _Examination:
         from steno.adapters.tokens import TokenManager, TokenTiming
         from steno.wire.oauth import Feature, Shape
 
-        platform = self._config.platform
-        features = {Feature.LIVE} | (
-            {Feature.LIVE_SWITCH} if self._config.language.switch else set()
-        )
+        platform, enabled = self._config.platform, self._config.features
+        features = set()
+        if "live" in enabled:
+            features.add(Feature.LIVE)
+            if self._config.language.switch:
+                features.add(Feature.LIVE_SWITCH)
+        if "diarisation" in enabled:
+            features.add(Feature.DIARISE)
         shape = platform.oauth_shape.value if platform.oauth_shape else Shape.QUERY.value
         return TokenManager(
             hosts.login,
@@ -278,7 +288,7 @@ class _Examination:
     async def _primary(
         self, hosts: PlatformHosts, http: HttpClient, tls: ssl.SSLContext, *, deep: bool
     ) -> None:
-        from steno.adapters.doctor import check_stream_upgrade, check_token
+        from steno.adapters.doctor import check_event_socket, check_stream_upgrade, check_token
         from steno.errors import ConfigError
 
         if hosts.login in self._unreachable:
@@ -295,14 +305,26 @@ class _Examination:
             return
         if self._is_real:
             await self._rights(hosts, http, tokens)
-        elif deep:
+            return
+        proxy = self._config.platform.proxy or None
+        if deep and "live" in self._config.features:
             self._tell(
                 await check_stream_upgrade(
                     hosts.api,
                     await tokens.token(),
                     tls=tls,
                     conversation=next(iter(self._config.live.conversations), ""),
-                    proxy=self._config.platform.proxy or None,
+                    proxy=proxy,
+                )
+            )
+        if deep and "diarisation" in self._config.features:
+            self._tell(
+                await check_event_socket(
+                    hosts.api,
+                    await tokens.token(),
+                    tls=tls,
+                    path=self._config.diarisation.path,
+                    proxy=proxy,
                 )
             )
 
@@ -311,7 +333,8 @@ class _Examination:
         from steno.adapters.platform_http import NotificationsApi, PlatformHttp
 
         api = PlatformHttp(hosts.api, tokens, exchange=http, telemetry=self._telemetry)
-        conversation = next(iter(self._config.live.conversations), "")
+        wanted = (*self._config.live.conversations, *self._config.diarisation.conversations)
+        conversation = next(iter(wanted), "")
         channels = NotificationsApi(api)
         self._tell(await check_live_permissions(channels, conversation=conversation))
         self._tell(await check_settings(api))

@@ -25,8 +25,8 @@ class Lazy(NamedTuple):
 
 COMMANDS: Final[dict[str, Lazy]] = {
     "live": Lazy("live", "live", "Follow live transcripts and deliver sentences."),
-    "diarise": Lazy("diarise", "app", "Collect speaker segments: who said what, when."),
     "media": Lazy("media", "media", "Serve call audio: AudioHook and the JSON form."),
+    "diarise": Lazy("diarise", "app", "Collect speaker segments: who said what, when."),
     "run": Lazy("live", "run", "Run everything the configuration enables, in one process."),
     "stt": Lazy("stt", "stt", "Serve speech-to-text over gRPC."),
     "consume": Lazy("consume", "consume", "Run a reference gRPC consumer; writes JSON lines."),

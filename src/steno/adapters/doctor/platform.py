@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
@@ -16,6 +16,7 @@ import msgspec
 from steno.adapters.doctor.findings import Area, Finding, fail, failed_by, ok, warn
 from steno.core.hosts import Host, region_of
 from steno.errors import AuthError, ObjectMissing, StenoError
+from steno.wire.event_socket import socket_headers, socket_url
 from steno.wire.http import HttpAnswer, HttpExchange, HttpRequest
 from steno.wire.notifications_rest import ChannelInfo, SubscriptionState
 from steno.wire.oauth import PERMISSIONS, Feature, ScopeReport
@@ -238,43 +239,90 @@ async def check_stream_upgrade(
     limit_s: float = 15.0,
 ) -> Finding:
     """Open the transcript stream as ``steno live`` does, and close it at once."""
-    import aiohttp
-
-    check = f"transcript stream at {host}"
     query = {"access_token": token} | ({"conversationId": conversation} if conversation else {})
-    address = f"{host.ws_base}/api/v2/conversations/transcripts/stream?{urlencode(query)}"
-    try:
-        async with (
-            asyncio.timeout(limit_s),
-            aiohttp.ClientSession(trust_env=False) as session,
-            session.ws_connect(
-                address,
-                protocols=("v2",),
-                headers={"Accept": "application/json"},
-                ssl=tls if host.secure else True,
-                proxy=proxy,
-                timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
-            ) as stream,
-        ):
-            agreed = stream.protocol
-    except aiohttp.WSServerHandshakeError as error:
-        return _refused_upgrade(check, error.status)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        what = f"no upgrade ({type(error).__name__})"
-        return fail(check, what, "Check host, proxy and firewall for WebSockets", Area.REACH)
+    check = f"transcript stream at {host}"
+    agreed = await _upgraded(
+        check,
+        f"{host.ws_base}/api/v2/conversations/transcripts/stream?{urlencode(query)}",
+        {"Accept": "application/json"},
+        scope="conversation:transcript:read",
+        protocol="v2",
+        tls=tls if host.secure else None,
+        proxy=proxy,
+        limit_s=limit_s,
+    )
+    if isinstance(agreed, Finding):
+        return agreed
     if agreed != "v2":
         fix = "Check that the host is the platform's"
         return warn(check, "opened, but subprotocol v2 was not agreed", fix, Area.REACH)
     return ok(check, "opened with subprotocol v2", Area.AUTH)
 
 
-def _refused_upgrade(check: str, status: int) -> Finding:
+async def check_event_socket(
+    host: Host,
+    token: str,
+    *,
+    tls: ssl.SSLContext,
+    path: str,
+    proxy: str | None = None,
+    limit_s: float = 15.0,
+) -> Finding:
+    """Open the event socket as ``steno diarise`` does, without a subscription; close it at once."""
+    check = f"event socket at {host}"
+    agreed = await _upgraded(
+        check,
+        socket_url(host.ws_base, path),
+        dict(socket_headers(token)),
+        scope="websocket:connect",
+        tls=tls if host.secure else None,
+        proxy=proxy,
+        limit_s=limit_s,
+    )
+    return agreed if isinstance(agreed, Finding) else ok(check, "opened", Area.AUTH)
+
+
+async def _upgraded(
+    check: str,
+    address: str,
+    headers: Mapping[str, str],
+    *,
+    scope: str,
+    tls: ssl.SSLContext | None,
+    proxy: str | None,
+    limit_s: float,
+    protocol: str = "",
+) -> str | Finding | None:
+    """Return the subprotocol agreed on, or why the socket does not open."""
+    import aiohttp
+
+    try:
+        async with (
+            asyncio.timeout(limit_s),
+            aiohttp.ClientSession(trust_env=False) as session,
+            session.ws_connect(
+                address,
+                protocols=(protocol,) if protocol else (),
+                headers=headers,
+                ssl=tls or True,
+                proxy=proxy,
+                timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
+            ) as stream,
+        ):
+            return stream.protocol
+    except aiohttp.WSServerHandshakeError as error:
+        return _refused_upgrade(check, error.status, scope)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        what = f"no upgrade ({type(error).__name__})"
+        return fail(check, what, "Check host, proxy and firewall for WebSockets", Area.REACH)
+
+
+def _refused_upgrade(check: str, status: int, scope: str) -> Finding:
     what = f"the upgrade was answered {status}"
     if status == 401:
         return fail(check, what, "Check that token and host belong together", Area.AUTH)
     if status == 403:
-        fix = "Grant the OAuth client conversation:transcript:read"
-        return fail(check, what, fix, Area.AUTH)
+        return fail(check, what, f"Grant the OAuth client {scope}", Area.AUTH)
     return fail(check, what, "Check the host; a proxy may not pass WebSockets", Area.REACH)
 
 
