@@ -12,6 +12,7 @@ from conformance.sink_rules import Recorder, retried, sentence
 from steno.adapters.consumer.server import Consumer, ConsumerSettings
 from steno.app.sinks import destinations_of, make_sink
 from steno.config import AnyDestination, JsonlDestination, load
+from steno.core.records import Kind
 from steno.core.secret import Secret
 from steno.errors import SinkUnavailable
 from steno.ports import Ack, BatchShape
@@ -23,7 +24,7 @@ def destination(folder: Path, table: str) -> AnyDestination:
     """Return the one destination that a settings file names."""
     path = folder / "steno.toml"
     path.write_text(f"[[delivery.destinations]]\n{table}")
-    (one,) = destinations_of(load(path, {"HOME": str(folder)}))
+    (one,) = destinations_of(load(path, {"HOME": str(folder)}), ("live",))
     return one
 
 
@@ -91,3 +92,22 @@ async def test_a_replaced_token_file_takes_effect_without_a_restart(tmp_path: Pa
         await sink.close()
         stop.set()
     authority.close()
+
+
+def test_without_destinations_sentences_go_to_standard_output_and_segments_nowhere(
+    tmp_path: Path,
+) -> None:
+    """What diarisation writes to standard output is its export; its segments stay in the store."""
+    config = load(None, {"HOME": str(tmp_path)})
+    assert [one.name for one in destinations_of(config, ("live", "diarisation"))] == ["stdout"]
+    assert destinations_of(config, ("diarisation",)) == ()
+
+
+def test_an_audit_of_segments_must_be_asked_for(tmp_path: Path) -> None:
+    """A destination that names no kinds gets every kind but that one."""
+    usual = make_sink(JsonlDestination(path=tmp_path / "all.jsonl"), Recorder())
+    asked = make_sink(
+        JsonlDestination(path=tmp_path / "audit.jsonl", kinds=("segment_audit",)), Recorder()
+    )
+    assert usual.kinds == frozenset(Kind) - {Kind.SEGMENT_AUDIT}
+    assert asked.kinds == {Kind.SEGMENT_AUDIT}

@@ -60,7 +60,7 @@ async def open_delivery(
     stack: AsyncExitStack,
     *,
     telemetry: Telemetry,
-    features: Collection[str] = ("live",),
+    features: Collection[str],
     wrap_sink: Callable[[Sink], Sink] | None = None,
 ) -> Delivery:
     """Open the store and start a relay for each destination; ``stack`` winds them down.

@@ -271,7 +271,9 @@ async def _deliver(
         pass  # there must be an outbox; delivering does not make one
     async with AsyncExitStack() as stack:
         stack.enter_context(state)
-        delivery = await open_delivery(settings, state, stack, telemetry=telemetry)
+        delivery = await open_delivery(
+            settings, state, stack, telemetry=telemetry, features=settings.features
+        )
         names = {sink.name for sink in delivery.sinks}
         draining = asyncio.create_task(delivery.drain(settings.delivery.drain_s))
         stopping = asyncio.create_task(stop.wait())
