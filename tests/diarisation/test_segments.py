@@ -290,13 +290,13 @@ def test_the_end_of_a_conversation_settles_it() -> None:
 
 
 def test_too_many_waiting_finals_wait_no_longer() -> None:
-    """Memory is bounded, in each conversation and over all."""
+    """Memory is bounded, in each conversation and over all: there the one idle longest gives."""
     run = Run(max_waiting=3)
     run.hear(*(final(i, i + 1, f"word {i}x") for i in range(5)))
     assert len(texts(run.commit())) == 4
     run = Run(max_waiting_in_all=3)
     run.hear(*(final(i, i + 1, "word", conversation=f"c{i}") for i in range(5)))
-    assert [draft.conversation for draft in run.commit()] == ["c3", "c4"]
+    assert [draft.conversation for draft in run.commit()] == ["c0", "c1"]
 
 
 # --- who spoke -----------------------------------------------------------------------------------

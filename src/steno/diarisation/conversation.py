@@ -120,9 +120,14 @@ class Conversation:
         self.named = False
         self.has_ids = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything of it waits: finals, what redaction holds, partials."""
+        return bool(self.waiting or self.held or len(self.partials))
+
     def is_open(self, now: float) -> bool:
         """Whether a restart without the journal would lose something."""
-        return bool(self.waiting or len(self.partials)) or self.remembers(now)
+        return self.busy or self.remembers(now)
 
     def remembers(self, now: float) -> bool:
         """Whether redaction knows of a number that may go on."""
@@ -180,6 +185,8 @@ class Conversation:
     def snapshot(self, now: float) -> bytes:
         """Return everything needed to go on elsewhere. It contains raw text: encrypt it."""
         partials, heard = self.partials.snapshot()
+        if not self.pieces:
+            heard = {}  # nobody will ask: the source sends no partials
         return _encode(
             Snapshot(
                 [Waiting(_timeless(each[3]), now - each[4]) for each in self.waiting.values()],

@@ -26,13 +26,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from math import inf
-from typing import NamedTuple
 
 import msgspec
 
 from steno.core.language import SwitchWanted
 from steno.core.records import AuditReason, Draft, GapCause, Record
 from steno.core.transcript import Fragment, RedactedSentence, Sentence
+from steno.diarisation.causes import Cause, Causes
 from steno.diarisation.caution import Labels, redact_strictly
 from steno.diarisation.conversation import Conversation, Held, Place
 from steno.diarisation.drafts import DraftMaker, audit_name, bounded
@@ -89,7 +89,7 @@ class SegmentSettings(msgspec.Struct, frozen=True):
             is asked about others.
         max_remembered: The same over all conversations.
         max_waiting: Finals of a conversation that wait; beyond, they wait no longer.
-        max_waiting_in_all: The same over all conversations.
+        max_waiting_in_all: The same over all conversations, from the one idle longest.
         max_partials: Partials of a conversation that wait for their final; beyond, the one opened
             first is given up (``never_final``).
         max_causes: Conversations kept for ``causes`` after they are forgotten.
@@ -109,27 +109,10 @@ class SegmentSettings(msgspec.Struct, frozen=True):
     max_slots_per_conversation: int = 2048
     max_remembered: int = 200_000
     max_waiting: int = 1024
-    max_waiting_in_all: int = 100_000
+    max_waiting_in_all: int = 50_000
     max_partials: int = 128
     max_causes: int = 1000
     quarantines_per_s: int = 10
-
-
-class Cause(NamedTuple):
-    """A conversation without a segment that names a speaker, and the likely cause.
-
-    Attributes:
-        finals, speakerless, partials: Messages of each kind.
-        reason: ``no_speaker_labels`` (the source does not tell speakers apart),
-            ``no_participants`` (it names channels, and nobody was found for them) or
-            ``no_finals`` (only partials came).
-    """
-
-    conversation: str
-    finals: int
-    speakerless: int
-    partials: int
-    reason: str
 
 
 class SegmentPipeline:
@@ -172,8 +155,7 @@ class SegmentPipeline:
         self._dirty: set[str] = set()
         self._gone: set[str] = set()  # dropped while journalled
         self._limbo: dict[str, SlotMemory] = {}  # dropped before their drafts were stored
-        self._causes: dict[str, Cause] = {}  # of conversations dropped
-        self._forgot = False
+        self._causes = Causes(settings.max_causes)
         self._heap: list[tuple[float, str]] = []
         self.drafts: list[Draft] = []
         self._gaps = GapLedger(
@@ -421,10 +403,10 @@ class SegmentPipeline:
         for state in idle:
             if self._conversations.get(state.name) is not state:
                 continue  # forgotten while another was closed
-            if state.waiting or len(state.partials) or state.held:
+            if state.busy:
                 self._close(state, now, give_up=True)
             if state.journalled and self._own_clock:
-                state.carry = Carry(self._redactor)  # its time stands still: it would not forget
+                state.carry = self._carry()  # its time stands still: it would never forget
                 self._gave(state, now)
             if not state.journalled and state.name not in self._dirty:
                 self._forget(state)
@@ -459,12 +441,7 @@ class SegmentPipeline:
 
         Of those that are forgotten the newest ``max_causes`` are known.
         """
-        found = dict(self._causes)
-        for name, state in self._conversations.items():
-            cause = _cause_of(state)
-            if cause is not None:
-                found[name] = cause
-        return list(found.values())
+        return self._causes.all(self._conversations.values())
 
     # -- finals ---------------------------------------------------------------------------
 
@@ -499,7 +476,7 @@ class SegmentPipeline:
             if len(state.order) > self._settings.max_waiting:
                 self._settle(state, len(state.order), now, patient=False)
             elif self._waiting > self._settings.max_waiting_in_all:
-                self._settle(state, len(state.order), now)
+                self._relieve(now)
         if self._journals and state.name not in self._dirty:
             self._dirty.add(state.name)
             state.changed_s = now
@@ -607,10 +584,10 @@ class SegmentPipeline:
             sentence = each.sentence
             slot = f"{sentence.lane}{SEPARATOR}{sentence.utterance}"
             held = state.held.pop((slot, sentence.revision))
-            self._versions.remember(state, slot, held.fragment, held.revision, held.masks)
             try:
+                self._versions.remember(state, slot, held.fragment, held.revision, held.masks)
                 self._write(state, slot, held.fragment, held.who, held.masks, each)
-            except RedactionError as error:
+            except Exception as error:  # noqa: BLE001 - one segment must not stop the others
                 self._withhold(held.fragment, type(error).__name__)
         if released:
             self._gave(state, now)
@@ -753,10 +730,13 @@ class SegmentPipeline:
     def _new(self, name: str) -> Conversation:
         return Conversation(
             name,
-            Carry(self._redactor, hold_s=self._settings.hold_s),
+            self._carry(),
             max_partials=self._settings.max_partials,
             own_clock=self._own_clock,
         )
+
+    def _carry(self) -> Carry:
+        return Carry(self._redactor, hold_s=self._settings.hold_s)
 
     def _open(self, name: str) -> Conversation:
         if len(self._conversations) >= self._settings.max_conversations:
@@ -769,11 +749,7 @@ class SegmentPipeline:
         limbo = self._limbo.pop(name, None)
         if limbo is not None:
             self._versions.resume(state, limbo)
-        cause = self._causes.pop(name, None)
-        if cause is not None:
-            _, state.finals, state.speakerless, state.pieces, _ = cause
-        else:
-            state.named = state.more and self._forgot  # or it would have a cause
+        self._causes.resume(state)
         self._conversations[name] = state
         return state
 
@@ -788,16 +764,11 @@ class SegmentPipeline:
         """Drop what is in memory of a conversation with nothing open."""
         name = state.name
         del self._conversations[name]
-        self._forgot = True
         self._attribution.forget(name)
         unstored = self._versions.forget(state)
         if len(unstored):
             self._limbo[name] = unstored
-        cause = _cause_of(state)
-        if cause is not None:
-            self._causes[name] = cause
-            if len(self._causes) > self._settings.max_causes:
-                del self._causes[next(iter(self._causes))]
+        self._causes.forget(state)
 
     def _drop_some(self) -> None:
         """Make room: the conversations heard of the longest ago give out what they have.
@@ -815,6 +786,15 @@ class SegmentPipeline:
                 self._gone.add(state.name)
             self._forget(state)
 
+    def _relieve(self, now: float) -> None:
+        """Let the finals of the conversations idle longest wait no longer."""
+        goal = self._settings.max_waiting_in_all - self._settings.max_waiting_in_all // 8
+        waiting = (state for state in self._conversations.values() if state.waiting)
+        for state in sorted(waiting, key=_seen):
+            if self._waiting <= goal:
+                return
+            self._close(state, now, give_up=False)
+
     def _shrink(self, current: Conversation) -> None:
         """Forget conversations with nothing open, those heard of the longest ago first.
 
@@ -827,8 +807,9 @@ class SegmentPipeline:
         for state in states:
             if versions.remembered <= goal:
                 return
-            kept = state.journalled or state.name in self._dirty or state.is_open(now)
-            if state is not current and not kept:
+            if state is current or state.journalled or state.name in self._dirty:
+                continue
+            if not state.busy and (self._own_clock or not state.remembers(now)):
                 self._forget(state)
         for state in states:
             if versions.remembered <= goal:
@@ -864,15 +845,3 @@ class SegmentPipeline:
 
 def _seen(state: Conversation) -> float:
     return state.seen_s
-
-
-def _cause_of(state: Conversation) -> Cause | None:
-    if state.named:
-        return None
-    if state.speakerless:
-        reason = "no_participants" if state.has_ids else "no_speaker_labels"
-    elif state.pieces and not state.finals:
-        reason = "no_finals"
-    else:
-        return None
-    return Cause(state.name, state.finals, state.speakerless, state.pieces, reason)

@@ -106,8 +106,8 @@ _MOST = 0xFFFF
 class SlotMemory:
     """The slots of one conversation that were given out, least recently touched first.
 
-    A slot is one packed value behind one name: about 260 bytes together with its place in the
-    dictionary, where an object each would be twice that.
+    A slot is one packed value behind one name: 190 bytes together with its place in the
+    dictionary (250 where ids make the names longer); objects would take twice that.
     """
 
     __slots__ = ("_slots",)
@@ -225,7 +225,7 @@ class Partials:
 
     __slots__ = ("_end_us", "_heard", "_most", "_open", "_partials", "_recent")
 
-    def __init__(self, *, most: int = 128, recent: int = 64) -> None:
+    def __init__(self, *, most: int = 128, recent: int = 32) -> None:
         self._most = most
         self._recent = recent
         self._partials: dict[str, Partial] = {}
