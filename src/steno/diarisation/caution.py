@@ -15,7 +15,7 @@ import msgspec
 from steno.core.transcript import Fragment, RawText
 from steno.errors import RedactionError
 from steno.redaction import masking
-from steno.redaction.context import Context
+from steno.redaction.context import NOTHING, Context
 from steno.redaction.entities import Entity, Span
 from steno.redaction.redactor import Redacted, Redactor
 from steno.redaction.spoken import Topic
@@ -51,10 +51,13 @@ def _masked(redactor: Redactor, raw: str, language: str) -> tuple[str, dict[str,
     text = normalise(raw)
     if not redactor.is_notable(text, language=language):
         return text, {}
-    analysis = redactor.inspect(text, language=language, hint=_SUSPICION)
-    spans = list(analysis.spans)
-    if analysis.open is not None and not analysis.open.complete:
-        spans.append(Span(analysis.open.start, len(text), Entity.NUMBER))
+    spans = redactor.inspect(text, language=language, hint=NOTHING).spans
+    suspect = redactor.inspect(text, language=language, hint=_SUSPICION)
+    pieces = [Span(each.start, each.end, Entity.NUMBER) for each in suspect.spans]
+    if suspect.open is not None and not suspect.open.complete:
+        pieces.append(Span(suspect.open.start, len(text), Entity.NUMBER))
+    known = {(each.start, each.end) for each in spans}
+    spans = spans + [each for each in pieces if (each.start, each.end) not in known]
     spans = masking.tidy(spans, text)
     return redactor.mask(text, spans), masking.count(spans)
 
