@@ -191,6 +191,18 @@ def test_the_page_is_written_whole_and_for_its_owner_alone(state: StateDir, tmp_
     assert [one.name for one in tmp_path.iterdir() if one.name != "state"] == ["report.html"]
 
 
+def test_a_page_may_go_to_standard_output(
+    state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As everywhere else, - is no file's name; JSON beside it would be neither."""
+    monkeypatch.chdir(tmp_path)
+    done = run(state, "--html", "-")
+    assert done.exit_code == ExitCode.DONE
+    assert done.stdout.startswith("<!DOCTYPE html>")
+    assert not list(tmp_path.glob("-"))
+    assert run(state, "--html", "-", "--json").exit_code == ExitCode.USAGE
+
+
 def test_a_page_that_cannot_be_written_is_one_error(state: StateDir, tmp_path: Path) -> None:
     """And leaves nothing behind."""
     result = run(state, "--html", str(tmp_path / "missing" / "report.html"))

@@ -100,7 +100,10 @@ def report(
     ] = 20,
     html: Annotated[
         Path | None,
-        typer.Option(help="Write a page with timeline pictures here.", metavar="FILE"),
+        typer.Option(
+            help="Write a page with timeline pictures here; - is standard output.",
+            metavar="FILE",
+        ),
     ] = None,
     with_text: Annotated[
         bool,
@@ -127,6 +130,8 @@ def report(
     from steno.adapters.store_sqlite.timeline import TimelineReader
     from steno.diarisation.report import Order, Overview
 
+    if json and html is not None and str(html) == "-":
+        raise typer.BadParameter("standard output holds one of both", param_hint="--html")
     if with_text and html is None:
         raise typer.BadParameter("only together with --html", param_hint="--with-text")
     settings = load_settings(
@@ -261,10 +266,14 @@ def _write(path: Path, pieces: Iterator[str]) -> None:
     Raises:
         StorageError: It cannot be written there.
     """
+    import sys
     import tempfile
 
     from steno.errors import StorageError
 
+    if str(path) == "-":
+        sys.stdout.writelines(pieces)
+        return
     partial = ""
     try:
         number, partial = tempfile.mkstemp(dir=path.parent, prefix=".steno-")
