@@ -12,7 +12,7 @@ from diarisation.segment_helpers import FOREVER, REDACTOR, T0, Run, S, final, pa
 from steno.core.records import Draft, GapCause, Kind, record_key
 from steno.core.transcript import Fragment
 from steno.diarisation.roster import LabelAttribution, Who
-from steno.diarisation.segments import SegmentPipeline
+from steno.diarisation.segments import LISTENS, SegmentPipeline
 from steno.errors import RedactionError
 from steno.ports import ConversationEnded, FeedDown, FeedUp, Missing, Quarantined
 from steno.redaction.entities import Span
@@ -492,6 +492,20 @@ def test_too_many_partials_are_given_up_from_the_first() -> None:
     run.hear(*(partial(i, i + 1, f"word {i}x") for i in range(3)))
     run.commit()
     assert run.store.audits() == [("never_final", "word 0x")]
+
+
+def test_a_source_without_partials_leaves_nothing_for_partials_behind_their_final() -> None:
+    """After many finals without one; the first partial changes that, and its slot is known."""
+    run = Run(settle_s=0.0, journal_s=FOREVER, max_slots_per_conversation=10)
+    for i in range(LISTENS):
+        run.hear(final(i, i + 1, "x"))
+        run.pipeline.on_deadline(0.0)
+        run.pipeline.take(0.0)
+    run.hear(final(20_000, 20_010), final(30_000, 30_010))
+    run.hear(partial(20_000, 20_009), partial(30_001, 30_002, "late"))
+    run.hear(final(40_000, 40_010), partial(40_001, 40_002, "late, too"))
+    run.finish()
+    assert run.store.audits() == [("never_final", "late")]
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -64,6 +64,10 @@ from steno.spine.gaps import GAPS, GapLedger
 ACTIVE_US = 5 * 60 * 1_000_000
 """A conversation heard of within this many microseconds is told of a gap of its feed."""
 
+LISTENS = 10_000
+"""So many finals after its last partial a source is taken for one that sends none: it is no longer
+remembered where finals were, for partials that come behind theirs."""
+
 ASK_AGAIN_S = 0.5
 """How often the attribution is asked again, or the store when it could not be read."""
 
@@ -152,6 +156,7 @@ class SegmentPipeline:
         )
         self._conversations: dict[str, Conversation] = {}
         self._waiting = 0  # finals, over all conversations
+        self._listens = LISTENS
         self._dirty: set[str] = set()
         self._gone: set[str] = set()  # dropped while journalled
         self._limbo: dict[str, SlotMemory] = {}  # dropped before their drafts were stored
@@ -449,7 +454,9 @@ class SegmentPipeline:
         lane = fragment.lane
         slot = f"{lane}{SEPARATOR}{fragment.utterance or f's{fragment.started_us // 1000}'}"
         state.finals += 1
-        state.partials.final(slot, fragment)
+        if self._listens:
+            self._listens -= 1
+            state.partials.final(slot, fragment)
         if not lane:
             state.speakerless += 1
             self._audit(state, AuditReason.NO_SPEAKER, fragment, now)
@@ -487,9 +494,15 @@ class SegmentPipeline:
     def _is_repeat(
         self, state: Conversation, slot: str, fragment: Fragment, given: Slot | None
     ) -> bool:
-        """Whether a final, or a better one, was given out; False where that is not known yet."""
+        """Whether a final, or a better one, was given out; False where that is not known yet.
+
+        Input that is read once more is the exception: what only the store knows of has to go
+        through redaction, for the sake of neighbours that the store does not have.
+        """
         try:
             if given is None:
+                if self._own_clock:
+                    return False
                 given = self._versions.recall(state, slot, fragment)
             return given is not None and not self._versions.beats(state, slot, fragment, given)
         except StorageError:
@@ -547,12 +560,16 @@ class SegmentPipeline:
         versions = self._versions
         revision = masks = 0
         given = state.slots.get(slot)
-        if given is None and state.more:
+        unheard = given is None and state.more
+        if unheard:
             given = versions.recall(state, slot, fragment)
-        if given is not None:
-            if not versions.beats(state, slot, fragment, given):
-                self.repeats += 1
+        known = given is not None and not versions.beats(state, slot, fragment, given)
+        if given is not None and known:
+            self.repeats += 1
+            if not (unheard and self._own_clock and fragment.started_us >= state.passed_us):
                 return
+            revision, masks = given.revision, given.masks
+        elif given is not None:
             revision, masks = versions.next_revision(fragment, given), given.masks
             self.corrected += 1
         sentence = Sentence(
@@ -569,12 +586,13 @@ class SegmentPipeline:
         )
         heard_s = fragment.ended_us / 1e6 if self._own_clock else now
         released = state.carry.push(sentence, now=heard_s)
+        state.passed_us = max(state.passed_us, fragment.started_us)
         versions.remember(state, slot, fragment, revision, masks)
-        if len(released) == 1 and released[0].sentence is sentence:
-            self._write(state, slot, fragment, who, masks, released[0])
-        else:
-            state.held[slot, revision] = Held(fragment, who, revision, masks)
+        if len(released) != 1 or released[0].sentence is not sentence:
+            state.held[slot, revision] = Held(fragment, who, revision, masks, known)
             self._release(state, released, now)
+        elif not known:
+            self._write(state, slot, fragment, who, masks, released[0])
         if versions.remembered > self._settings.max_remembered:
             self._shrink(state)
 
@@ -586,6 +604,8 @@ class SegmentPipeline:
             held = state.held.pop((slot, sentence.revision))
             try:
                 self._versions.remember(state, slot, held.fragment, held.revision, held.masks)
+                if held.known:
+                    continue
                 self._write(state, slot, held.fragment, held.who, held.masks, each)
             except Exception as error:  # noqa: BLE001 - one segment must not stop the others
                 self._withhold(held.fragment, type(error).__name__)
@@ -635,6 +655,7 @@ class SegmentPipeline:
 
     def _partial(self, state: Conversation, fragment: Fragment, now: float) -> None:
         state.pieces += 1
+        self._listens = LISTENS
         slot = slot_of(fragment)
         if slot in state.waiting or slot in state.slots:
             return
