@@ -16,7 +16,7 @@ import msgspec
 # --- values ----------------------------------------------------------------------------------
 
 
-class TranscriptionRequest(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class TranscriptionRequest(msgspec.Struct, frozen=True, gc=False):
     """What one transcription is asked for with; the defaults are the document's.
 
     Attributes:

@@ -101,14 +101,14 @@ class RecordingFacts(msgspec.Struct, frozen=True, gc=False):
     file_state: str = ""
 
 
-class _Body(msgspec.Struct, rename="camel", omit_defaults=True):
+class _Body(msgspec.Struct, rename="camel"):
     recording_id: str
     language: str
     format: str
     speaker_diarization: bool
     word_confidence: bool
     timestamps: bool
-    webhook: str = ""
+    webhook: str | msgspec.UnsetType
 
 
 class _Result(msgspec.Struct):
@@ -164,7 +164,7 @@ def encode_request(request: TranscriptionRequest) -> bytes:
             request.speaker_diarization,
             request.word_confidence,
             request.timestamps,
-            request.webhook,
+            request.webhook or msgspec.UNSET,
         )
     )
 
