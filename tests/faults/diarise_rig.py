@@ -77,6 +77,7 @@ class Collector(Service):
         out: Its export; a name in ``folder``, or ``-``.
         settings: ``STENO_…`` variables.
         options: Further options.
+        follows_queues: At notifications, hear of calls by their queues.
         secret: The OAuth client's secret.
         command: What to run in place of ``steno diarise``.
     """
@@ -90,6 +91,7 @@ class Collector(Service):
         out: str = "segments.json",
         settings: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
+        follows_queues: bool = True,
         secret: str = DEFAULT_CLIENT_SECRET,
         command: Sequence[str] = DIARISE,
     ) -> None:
@@ -100,7 +102,7 @@ class Collector(Service):
         self.export = folder / out if out != "-" else folder / "collector.out"
         queues = {plan.queue for plan in sim.world.script.plans}
         arguments = [*command, "--source", source, "--health", "127.0.0.1:0"]
-        if source == "notifications":
+        if source == "notifications" and follows_queues:
             arguments += [f"--queue={queue}" for queue in sorted(queues)]
         arguments += ["--out", str(self.export) if out != "-" else "-"]
         arguments += ["--records", str(self.records), *options]
@@ -128,6 +130,12 @@ class Collector(Service):
     def lines(self) -> int:
         """Give how many records it has handed over."""
         return self.records.read_bytes().count(b"\n") if self.records.exists() else 0
+
+    def keys(self) -> set[str]:
+        """Give the keys of the segments that it has handed over."""
+        if not self.records.exists():
+            return set()
+        return {line.key for line in read_lines(self.records) if line.kind == "segment"}
 
     def gaps(self) -> list[Gap]:
         """Give the gap records' newest revisions."""

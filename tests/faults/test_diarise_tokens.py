@@ -10,10 +10,8 @@ import pytest
 from faults.diarise_rig import collecting
 from faults.gateway_rig import load, until
 from steno_sim.oauth import TokenService
-from steno_sim.region import RegionSettings
 
 LIFE_S = 4.0
-TOKEN_ENDED = 4401
 
 
 @pytest.mark.timeout(60)
@@ -57,22 +55,3 @@ async def test_a_revoked_token_is_replaced_at_the_reconnect(tmp_path: Path) -> N
         assert one.sim.region.refused_upgrades == 1
         assert one.sim.tokens.issued == 2
     verdict.kept()
-
-
-@pytest.mark.timeout(60)
-async def test_a_socket_that_ends_with_its_token_comes_back_with_another(tmp_path: Path) -> None:
-    """Where the platform closes it, the gap is recorded and the renewed token opens the next."""
-    async with collecting(
-        tmp_path,
-        load(conversations=4, rate=60),
-        simulator={"tokens": TokenService(expires_in_s=10.5)},
-        region=RegionSettings(token_end_code=TOKEN_ENDED),
-    ) as one:
-        await one.collector.connected(count=2)
-        assert one.collector.events("live.disconnected")[0]["close_code"] == TOKEN_ENDED
-        assert not one.collector.events("live.refused"), "a token's end wakes nobody"
-        await one.heard(5)
-        verdict = await one.stopped()
-        assert one.sim.region.refused_upgrades == 0
-    verdict.kept()
-    assert len(verdict.in_gap) < 20

@@ -52,21 +52,10 @@ async def test_every_segment_is_exported_once_as_it_was_said(
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("form", ["bare", "mixed"])
-async def test_events_without_an_envelope_are_the_same(tmp_path: Path, form: str) -> None:
-    """The document's inner object alone, or by turns with the wrapped form."""
-    region = RegionSettings(event_form=form)  # type: ignore[arg-type]  # one of its literals
-    async with collecting(tmp_path, speed=SPEED, conversations=2, region=region) as one:
-        await one.sim.finished()
-        assert await one.collector.interrupted() == 0
-        assert one.score().perfect
-
-
-@pytest.mark.timeout(60)
-async def test_events_may_come_unasked(tmp_path: Path) -> None:
-    """``diarisation.subscribe`` off: nothing is asked for, and everything is taken."""
+async def test_events_may_come_unasked_and_without_an_envelope(tmp_path: Path) -> None:
+    """``diarisation.subscribe`` off: nothing is asked for; both forms of an event are taken."""
     settings = {"STENO_DIARISATION_SUBSCRIBE": "false"}
-    region = RegionSettings(events_unasked=True)
+    region = RegionSettings(events_unasked=True, event_form="mixed")
     async with collecting(
         tmp_path, speed=SPEED, conversations=2, region=region, settings=settings
     ) as one:

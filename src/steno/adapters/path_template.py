@@ -43,6 +43,11 @@ class PathTemplate:
             raise IntegrityError("a conversation's id is not acceptable")
         return self.text.replace(CONVERSATION, quoted(conversation))
 
+    @property
+    def fixed_folder(self) -> Path:
+        """The folder that has to be there: the last one before any id."""
+        return Path(os.path.dirname(self.text.partition(CONVERSATION)[0]) or ".")
+
     def make_folders(self, path: Path) -> None:
         """Make the folders whose names have an id in them; the others have to exist.
 
@@ -51,7 +56,7 @@ class PathTemplate:
         """
         if CONVERSATION not in os.path.dirname(self.text):
             return
-        fixed = Path(os.path.dirname(self.text[: self.text.index(CONVERSATION)]) or ".")
+        fixed = self.fixed_folder
         missing = []
         folder = path.parent
         while folder != fixed and not folder.exists():

@@ -16,7 +16,7 @@ from steno.adapters.platform_http import NotificationsApi
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.timeline import TimelineReader
 from steno.app.capability import Capability, RunOptions, Shared, make_redactor, make_spine
-from steno.app.exports import ExportRequest, export_stored, is_appended, request_of
+from steno.app.exports import ExportRequest, export_stored, is_appended, request_of, require_export
 from steno.app.platform import (
     Platform,
     dialer_of,
@@ -60,6 +60,9 @@ async def open_diarisation(shared: Shared, stack: AsyncExitStack) -> Capability:
         ConfigError, AuthError: It can never work as it is set up.
     """
     config, run = shared.config, shared.run
+    request = run.export or (request_of(config) if config.diarisation.out else None)
+    if request is not None:
+        require_export(config, request)
     timeline = stack.enter_context(TimelineReader(shared.state.database))
     attribution = _attribution(config, run)
     pipeline = SegmentPipeline(
@@ -73,7 +76,7 @@ async def open_diarisation(shared: Shared, stack: AsyncExitStack) -> Capability:
     background: list[Work] = []
     rosters = None
     if run.events:
-        feed = _recorded_feed(config, run, shared.telemetry, stack)
+        feed = _recorded_feed(shared, stack, attribution)
     else:
         platform = await _open_platform(shared, stack)
         background += [manager.run for manager in platform.managers]
@@ -82,7 +85,7 @@ async def open_diarisation(shared: Shared, stack: AsyncExitStack) -> Capability:
             background.append(rosters.run)
         feed = _live_feed(config, platform, shared.telemetry, rosters)
         await first_token(platform, shared.stop, shared.telemetry)
-    if (exports := _exports(shared)) is not None:
+    if request is not None and (exports := _exports(shared, request)) is not None:
         background.append(exports)
 
     def trouble() -> str:
@@ -131,10 +134,11 @@ def _segment_settings(config: Config, *, replayable: bool) -> SegmentSettings:
 
 def _attribution(config: Config, run: RunOptions) -> Attribution:
     wanted = config.diarisation
+    rosters = RosterSettings(names=wanted.names, roster_s=wanted.roster_s)
     if run.events:
-        return RecordedAttribution()
+        return RecordedAttribution(rosters)
     if wanted.source is SegmentSource.NOTIFICATIONS:
-        return RosterAttribution(RosterSettings(names=wanted.names, roster_s=wanted.roster_s))
+        return RosterAttribution(rosters)
     return LabelAttribution()
 
 
@@ -198,12 +202,11 @@ def _live_feed(
     )
 
 
-def _recorded_feed(
-    config: Config, run: RunOptions, telemetry: Telemetry, stack: AsyncExitStack
-) -> LiveFeed:
+def _recorded_feed(shared: Shared, stack: AsyncExitStack, attribution: Attribution) -> LiveFeed:
     from steno.adapters.recorded_events import RecordedEvents
     from steno.feeds.recorded import Progress, RecordedFeed, RecordedSettings
 
+    config, run = shared.config, shared.run
     reader = RecordedEvents(
         [None if one == "-" else Path(one) for one in run.events],
         max_message_bytes=config.live.max_message_bytes,
@@ -217,11 +220,12 @@ def _recorded_feed(
     return RecordedFeed(
         reader,
         timing=timing(),
-        telemetry=telemetry,
+        telemetry=shared.telemetry,
         settings=RecordedSettings(
             events=config.diarisation.events, max_message_bytes=config.live.max_message_bytes
         ),
         on_progress=told,
+        on_roster=attribution.seen if isinstance(attribution, RecordedAttribution) else None,
     )
 
 
@@ -262,11 +266,10 @@ def _last_rosters(rosters: RosterService) -> Callable[[float], Awaitable[bool]]:
 # --- exports while running -------------------------------------------------------------------
 
 
-def _exports(shared: Shared) -> Work | None:
+def _exports(shared: Shared, request: ExportRequest) -> Work | None:
     """Return the work of exporting while running: when asked for, and at an interval."""
     config, run = shared.config, shared.run
-    request = run.export or (request_of(config) if config.diarisation.out else None)
-    if request is None or request.out == "-" or "-" in run.events:
+    if request.out == "-" or "-" in run.events:
         return None
     follows = config.diarisation.follow and not is_appended(request)
     asked = run.export_now or asyncio.Event()

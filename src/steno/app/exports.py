@@ -95,6 +95,18 @@ def following_sink(config: Config) -> Sink | None:
     )
 
 
+def require_export(config: Config, request: ExportRequest) -> None:
+    """Find out before the collecting that its export could not be written.
+
+    Raises:
+        ConfigError: It could not.
+    """
+    from steno.adapters.exports import require_target
+
+    appended = config.diarisation.follow and is_appended(request)
+    require_target(request.out, replaced=not appended)
+
+
 def export_stored(
     database: Path,
     request: ExportRequest,
@@ -113,9 +125,10 @@ def export_stored(
         ConfigError: The target or format cannot work.
         StorageError: Reading or writing failed.
     """
-    from steno.adapters.exports import ExportReport, export
+    from steno.adapters.exports import ExportReport, export, require_target
     from steno.adapters.store_sqlite.timeline import TimelineReader
 
+    require_target(request.out)
     try:
         reader = TimelineReader(database)
     except ObjectMissing:

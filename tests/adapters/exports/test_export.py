@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steno.adapters.exports import ExportReport, export
+from steno.adapters.exports import ExportReport, export, require_target
 from steno.adapters.object_store import StoreSettings
 from steno.core.ids import is_id
 from steno.errors import (
@@ -248,6 +248,23 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         export(calls(call_1=["a"]), Lines(), str(tmp_path / "typo" / "out.txt"))
     assert names(tmp_path) == []
+
+
+def test_what_cannot_be_written_shows_before_the_work(tmp_path: Path) -> None:
+    """A missing folder, what is no file, no address; a folder with an id in it will be made."""
+    (tmp_path / "there").write_text("old")
+    missing = str(tmp_path / "typo" / "out.txt")
+    for out in (missing, f"{tmp_path}/typo/{{conversation}}.txt", str(tmp_path), "s3://bucket"):
+        with pytest.raises(ConfigError):
+            require_target(out)
+    require_target(str(tmp_path), replaced=False)  # a sink appends to what it can open
+    with pytest.raises(ConfigError):
+        require_target(missing, replaced=False)
+    for name in ("there", "new", "{conversation}/out.txt", "calls-{conversation}"):
+        require_target(str(tmp_path / name))
+    require_target(f"file://{tmp_path}/made/later.txt")
+    require_target("-")
+    assert names(tmp_path) == ["there"]
 
 
 def test_file_address_is_a_path(tmp_path: Path) -> None:

@@ -93,6 +93,21 @@ def target_of(out: str, store: StoreSettings | None) -> Target:
     return ObjectTarget(f"{parts.scheme}://{parts.netloc}", PathTemplate(path.strip("/")), store)
 
 
+def require_target(out: str, store: StoreSettings | None = None, *, replaced: bool = True) -> None:
+    """Find out, as far as it shows, that nothing can be written there: before the work.
+
+    Args:
+        replaced: A file that is there is replaced; else it is appended to, whatever it is.
+
+    Raises:
+        ConfigError: It names no target, its folder is not there or not ours to write in, or what
+            is there is no file.
+    """
+    target = target_of(out, store)
+    if isinstance(target, FileTarget):
+        target.require(replaced=replaced)
+
+
 class FileTarget:
     """Files, with mode 0600.
 
@@ -113,6 +128,19 @@ class FileTarget:
     def is_per_conversation(self) -> bool:
         """The path has a placeholder."""
         return self._template.is_per_conversation
+
+    def require(self, *, replaced: bool) -> None:
+        """See ``require_target``."""
+        folder = self._template.fixed_folder
+        if not self._makes_all and not os.access(folder, os.W_OK | os.X_OK):
+            there = folder.is_dir()
+            raise ConfigError(
+                "the folder is not ours to write in" if there else "the folder is not there",
+                setting="out",
+                fix="Choose another." if there else "Make it, or name another.",
+            )
+        if replaced and not self.is_per_conversation:
+            _must_be_file(Path(self._template.text))
 
     def write(self, conversation: str, chunks: Iterator[bytes]) -> int:
         """Write one file and put it in its place."""
