@@ -94,11 +94,20 @@ class LabelAttribution:
 
 
 class RecordedAttribution:
-    """Recorded events of either source: a label, or the channel's side. No roster comes later."""
+    """Recorded events of either source: a label, or whoever the recorded rosters tell of.
 
-    def __init__(self) -> None:
+    There is nothing to wait for: what was recorded of a conversation's participants has been read
+    by the time its segments settle.
+    """
+
+    def __init__(self, settings: RosterSettings | None = None) -> None:
         self._labels = LabelAttribution()
-        self._channels = RosterAttribution()
+        self._channels = RosterAttribution(settings)
+
+    def seen(self, roster: Roster) -> None:
+        """Take in participants that a recorded topic told of."""
+        if roster.participants:
+            self._channels.take(roster.conversation, roster, now=0.0, utc_us=0)
 
     def heard(self, fragment: Fragment, *, now: float) -> None:
         """Do nothing: nobody could be asked."""
@@ -114,7 +123,8 @@ class RecordedAttribution:
         return known.fallback(fragment)
 
     def forget(self, conversation: str) -> None:
-        """Do nothing."""
+        """Drop what is known of a conversation."""
+        self._channels.forget(conversation)
 
 
 class RosterSettings(msgspec.Struct, frozen=True):

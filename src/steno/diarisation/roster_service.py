@@ -363,6 +363,7 @@ class RosterService:
         if isinstance(error, RateLimited):
             result, retry_s = "limited", error.retry_after_s or LIMITED_S
             self._hold(now + retry_s)
+            self._warn("diarisation.rosters_unavailable", error)
         elif isinstance(error, AuthError):
             result, retry_s = "refused", self._settings.refused_s
             self._hold(now + retry_s)

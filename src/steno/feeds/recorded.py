@@ -29,6 +29,7 @@ from steno.feeds.stream_connection import Timing
 from steno.ports import ConversationEnded, FeedTarget, FeedUp, Quarantined, Telemetry
 from steno.ports.recorded import Batch, EventReader, Unreadable
 from steno.wire import event_socket, notifications
+from steno.wire.participants import Roster
 from steno.wire.transcript_stream import quarantined
 
 SOURCE = "recorded"
@@ -134,6 +135,7 @@ class RecordedFeed:
         telemetry: Logs and metrics.
         settings: Limits.
         on_progress: Called on the loop now and then, and at the end.
+        on_roster: Told of the participants that recorded queue and user topics name.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class RecordedFeed:
         telemetry: Telemetry,
         settings: RecordedSettings | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        on_roster: Callable[[Roster], None] | None = None,
     ) -> None:
         given = settings or RecordedSettings()
         self.progress = Progress(reader.total_bytes)
@@ -152,9 +155,12 @@ class RecordedFeed:
         self._telemetry = telemetry
         self._shape = given.shape
         self._on_progress = on_progress
+        self._on_roster = on_roster
         self._socket = event_socket.Decoder(given.events, max_bytes=given.max_message_bytes)
         self._notifications = notifications.Decoder(
-            max_bytes=given.max_message_bytes, remembered=given.remembered
+            max_bytes=given.max_message_bytes,
+            remembered=given.remembered,
+            rosters=on_roster is not None,
         )
         self._closing = asyncio.Event()
         self._noted = 0
@@ -286,6 +292,10 @@ class RecordedFeed:
             return target.accept(event)
         if isinstance(event, ConversationEnded):
             return target.accept(event)
+        if self._on_roster is not None and isinstance(event, notifications.Discovered):
+            if event.roster is not None:
+                self._on_roster(event.roster)
+            return True
         self.progress.ignored += 1
         return True
 
