@@ -20,6 +20,8 @@ call can be compared with one another, not with those of another day or machine.
 ``audiohook``           CPU and memory per AudioHook call, and how soon calls are opened
 ``diarisation``         CPU per event and memory from recorded events, and from a live socket, to
                         stored segments; time and memory of exports to each format
+``recording-words``     CPU per word of a finished transcript of an hour: read, joined to turns,
+                        redacted, written in each format
 ======================  ====================================================================
 """
 
@@ -64,6 +66,7 @@ MEASUREMENTS = {
         ("--segments", "100000", "1000000", "--rates", "200", "1000", "--seconds", "20"),
         3600,
     ),
+    "recording-words": Measurement("recording_words.py", (), ("--runs", "20"), 300),
 }
 
 
