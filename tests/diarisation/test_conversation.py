@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import msgspec
 import pytest
 
 from diarisation.segment_helpers import REDACTOR, S, final, partial
@@ -66,7 +67,8 @@ def test_the_conversations_own_clock_may_decide() -> None:
 
 def test_a_snapshot_keeps_ages_and_no_monotonic_times() -> None:
     """What waits, what is held, and the partials, if any ever came."""
-    state = conversation((final(5, 6, "b"), 10.0), (final(1, 2, "a"), 11.0))
+    read = msgspec.structs.replace(final(5, 6, "b"), received_s=9.9)
+    state = conversation((read, 10.0), (final(1, 2, "a"), 11.0))
     state.clock_us = 6 * S
     state.held["x", 3] = Held(final(0, 1, "held"), Who("speaker_0"), 3, 1)
     state.partials.final("heard", final(1, 2))
@@ -74,6 +76,7 @@ def test_a_snapshot_keeps_ages_and_no_monotonic_times() -> None:
     other.restore(state.snapshot(12.0), now=500.0)
     assert ordered(other) == ["a", "b"]
     assert [place[4] for place in other.waiting.values()] == [498.0, 499.0]
+    assert {place[3].received_s for place in other.order} == {0.0}
     assert other.journalled
     assert other.clock_us == 6 * S
     newest = other.held_version(slot_of(final(0, 1)))

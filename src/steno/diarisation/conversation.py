@@ -194,11 +194,8 @@ class Conversation:
             heard = {}  # nobody will ask: the source sends no partials
         return _encode(
             Snapshot(
-                [Waiting(_timeless(each[3]), now - each[4]) for each in self.waiting.values()],
-                [
-                    Held(_timeless(each.fragment), each.who, each.revision, each.masks)
-                    for each in self.held.values()
-                ],
+                [Waiting(each[3], now - each[4]) for each in self.waiting.values()],
+                list(self.held.values()),
                 partials,
                 heard,
                 self.carry.snapshot() if self.remembers(now) else None,
@@ -222,11 +219,13 @@ class Conversation:
         if saved.carry is not None:
             self.carry.restore(saved.carry, now=self.time(now))
         for held in saved.held:
+            held = msgspec.structs.replace(held, fragment=_timeless(held.fragment))
             self.held[slot_of(held.fragment), held.revision] = held
         for each in saved.waiting:
-            self.wait(slot_of(each.fragment), each.fragment, now - each.age_s)
+            fragment = _timeless(each.fragment)
+            self.wait(slot_of(fragment), fragment, now - each.age_s)
             self.finals += 1
-            self.has_ids = self.has_ids or bool(each.fragment.utterance)
+            self.has_ids = self.has_ids or bool(fragment.utterance)
         self.journalled = True
 
 
