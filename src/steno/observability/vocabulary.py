@@ -61,6 +61,12 @@ FIELDS: Final[dict[str, str]] = {
 }
 
 EVENTS: Final[dict[str, str]] = {
+    "audit.checkpoint_failed": (
+        "The audit log could not be sealed; its entries are there, the next checkpoint is tried."
+    ),
+    "audit.recovered": (
+        "After a kill, an unfinished write at the audit log's end was put into a file of its own."
+    ),
     "delivery.catch_up_failed": "Records that wait could not be read from the store; tried again.",
     "delivery.dead_lettered": "A record was refused for good or too often: a dead letter now.",
     "delivery.paused": "A destination is unavailable; everything for it waits.",

@@ -302,11 +302,19 @@ class ChainWriter:
     def _make_ready(self) -> None:
         if self._broken or self._head is None:
             raise StorageError("the audit log is closed or its disk failed")
-        if self._stale:
+        if self._stale or not self._is_as_left():
             try:
                 self._load()
             except OSError as exc:
                 self._fail(exc)
+
+    def _is_as_left(self) -> bool:
+        """Tell whether the file has its name and size still; somebody may move or cut it."""
+        try:
+            named, held = os.stat(self._places.log), os.fstat(self._fd)
+        except OSError:
+            return False
+        return os.path.samestat(named, held) and held.st_size == self._offset
 
     def _commit(self, lines: list[bytes], tip: Tip) -> None:
         data = b"".join(lines)
