@@ -223,6 +223,20 @@ async def test_limited_rate_is_waited_out_by_everybody(tmp_path: Path) -> None:
         assert run.log.events("warning") == []
 
 
+async def test_a_limit_that_lasts_is_told_once(tmp_path: Path) -> None:
+    """429 again and again: speakers are told by channel meanwhile, and somebody should know."""
+    limited = says(429, {"code": "too.many.requests"}, Retry_After="0.1")
+    async with serving(tmp_path, *[limited] * 3, describes()) as run:
+        for count, name in enumerate(("c1", "c2", "c3", "c4"), start=1):
+            run.hear(speech(name))
+            await run.server.asked(count)
+            await asyncio.sleep(0.05)  # the answer arrives
+        async with asyncio.timeout(10):
+            while not run.log.events("info"):  # available again
+                await asyncio.sleep(0.01)
+        assert run.log.events("warning") == ["diarisation.rosters_unavailable"]
+
+
 async def test_conversation_that_is_not_there_is_left_after_three_tries(tmp_path: Path) -> None:
     """404: the channel decides, without waiting for the limit."""
     async with serving(tmp_path, says(404)) as run:

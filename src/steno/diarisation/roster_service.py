@@ -173,6 +173,7 @@ class RosterService:
         self._turn = 0
         self._backoff = Backoff(self._settings.outage_first_s, self._settings.outage_cap_s)
         self._trouble = ""
+        self._limits = 0  # refusals for the rate, one after another
         self._budget = LogBudget(LOGGED_PER_MINUTE)
         self.fetched = self.reattributed = 0
         self._count_reattributed = telemetry.counter("steno_segments_reattributed_total")
@@ -352,6 +353,7 @@ class RosterService:
         self.fetched += 1
         self._telemetry.counter("steno_rosters_total", result="taken")(1)
         self._backoff.reset()
+        self._limits = 0
         if self._trouble:
             self._trouble = ""
             self._telemetry.info("diarisation.rosters_available")
@@ -363,7 +365,9 @@ class RosterService:
         if isinstance(error, RateLimited):
             result, retry_s = "limited", error.retry_after_s or LIMITED_S
             self._hold(now + retry_s)
-            self._warn("diarisation.rosters_unavailable", error)
+            self._limits += 1
+            if self._limits > 1:  # once is the platform's everyday
+                self._warn("diarisation.rosters_unavailable", error)
         elif isinstance(error, AuthError):
             result, retry_s = "refused", self._settings.refused_s
             self._hold(now + retry_s)
