@@ -97,13 +97,18 @@ class JobLife(RuleBasedStateMachine):
 
     @precondition(lambda self: self.stored.is_active)
     @rule(
+        waits=st.sampled_from([True, True, True, False]),
         crash=st.sampled_from(CRASHES),
         outcome=st.sampled_from(["ok", "ok", "lost_before", "lost_after", "slow", "busy", "dead"]),
         status=st.sampled_from([*JobStatus]),
-        delay=st.integers(0, 44),
+        delay=st.sampled_from([44, 20, 3]),
         draw=st.floats(0, 0.999),
     )
-    def a_step(self, crash: str, outcome: str, status: JobStatus, delay: int, draw: float) -> None:
+    def a_step(
+        self, waits: bool, crash: str, outcome: str, status: JobStatus, delay: int, draw: float
+    ) -> None:
+        if waits:
+            self.until_due()
         step = self.machine.next_step(self.stored, self.now_us)
         match step:
             case Wait():
@@ -186,9 +191,10 @@ class JobLife(RuleBasedStateMachine):
         for _ in range(60):
             if self.stored.state in ENDED:
                 break
-            self.until_due()
-            self.a_step("none", "ok", JobStatus.COMPLETED, 0, 0.0)
+            self.a_step(True, "none", "ok", JobStatus.COMPLETED, 0, 0.0)
         assert self.stored.state in ENDED
+        self.now_us += 60 * S
+        self.arrive()  # what was on its way all the time
         self.never_two_submissions_are_accepted()
 
 
@@ -205,7 +211,7 @@ class JobLifeWithoutDoubt(JobLife):
     doubt = Doubt.FAIL
 
 
-RUNS = settings(max_examples=40, stateful_step_count=20)
+RUNS = settings(max_examples=60, stateful_step_count=12)
 
 TestLooking = JobLife.TestCase
 TestLooking.settings = RUNS

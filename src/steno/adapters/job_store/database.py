@@ -4,6 +4,7 @@
   ``is_active`` (not ended, not paused) is kept beside the state for the index of what is due.
 - ``jobs_due``: what is active, by due time; a paused or ended job is not in it.
 - ``jobs_batch``: counts by batch and state, and listings of a batch, without touching the rows.
+- ``jobs_paused``: paused jobs only, so that their number costs nothing while there are few.
 - ``jobs_transcript``: whose is an id of the service; only jobs that have one are in it.
 - ``wishes``: what operators want, at most one for each job. Its numbers only grow, so that a
   wish left while an older one was granted is not lost with it.
@@ -37,6 +38,7 @@ MIGRATIONS: tuple[str, ...] = (
         code TEXT NOT NULL);
     CREATE INDEX jobs_due ON jobs(next_due_us) WHERE is_active = 1;
     CREATE INDEX jobs_batch ON jobs(batch, state);
+    CREATE INDEX jobs_paused ON jobs(batch) WHERE paused_us != 0;
     CREATE INDEX jobs_transcript ON jobs(transcript) WHERE transcript != '';
     CREATE TABLE wishes(
         number INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL);

@@ -182,12 +182,8 @@ def counts(db: apsw.Connection, batch: str) -> JobCounts:
         f"SELECT state, count(*) FROM jobs{where} GROUP BY state",  # noqa: S608
         values,
     )
-    idle = " AND is_active = 0" if batch else " WHERE is_active = 0"
-    paused = rows(
-        db,
-        f"SELECT count(*) FROM jobs{where}{idle} AND {_NOT_ENDED}",  # noqa: S608
-        values,
-    )
+    only = " AND batch=?" if batch else ""
+    paused = rows(db, f"SELECT count(*) FROM jobs WHERE paused_us != 0{only}", values)  # noqa: S608
     return JobCounts({JobState(state): count for state, count in found}, int(paused[0][0]))
 
 
