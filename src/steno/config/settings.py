@@ -276,8 +276,9 @@ class Diarisation(Section, frozen=True):
     keep_days: Annotated[
         float,
         doc(
-            "Segments of a conversation are kept for export this long after its last one, "
-            "delivered or not wanted; then erased. Their retention is not `store.acked_days`.",
+            "Segments of a conversation (and their audit) are kept for export this long after its "
+            "last one, then erased, unless one still waits for a destination. Their retention is "
+            "not `store.acked_days`.",
             unit="days",
             ge=0,
         ),
@@ -292,8 +293,8 @@ class Diarisation(Section, frozen=True):
     roster_s: Annotated[
         float,
         doc(
-            "Notifications: participants are fetched again at the soonest after this, while "
-            "agents speak, and once at the end.",
+            "Notifications: participants are fetched again at the soonest after this while "
+            "agents speak (sooner while only prompts do), and once at the end.",
             unit="s",
             ge=5,
         ),
