@@ -144,7 +144,7 @@ class Collector(Service):
     async def run(self, *arguments: str) -> tuple[int, bytes, str]:
         """Run another ``steno`` command on the same state; its code and both its outputs."""
         process = await asyncio.create_subprocess_exec(
-            *self.command[:3],
+            *DIARISE[:3],
             *arguments,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -345,9 +345,13 @@ class SegmentVerdict:
 
     def kept(self) -> None:
         """Fail unless every promise was kept."""
+        assert not self.broken, self.broken
+
+    @property
+    def broken(self) -> dict[str, list[Any]]:
+        """Broken promises by name, with examples; empty when all were kept."""
         names = ("unexplained", "twice", "damaged", "invented", "leaks")
-        broken = {name: getattr(self, name)[:3] for name in names if getattr(self, name)}
-        assert not broken, broken
+        return {name: getattr(self, name)[:3] for name in names if getattr(self, name)}
 
 
 def judge_segments(

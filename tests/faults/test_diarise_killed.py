@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
 from faults.diarise_rig import Collecting, SegmentVerdict, collecting
 from faults.gateway_rig import load
+
+PLANTED = str(Path(__file__).with_name("diarise_planted.py"))
 
 
 async def kill(one: Collecting, kills: int, draw: random.Random) -> set[str]:
@@ -60,3 +63,44 @@ async def test_nothing_stored_is_lost_over_many_kills(tmp_path: Path) -> None:
     verdict = await killed(tmp_path, 100)
     verdict.kept()
     assert verdict.sent > 1000
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("bug", "seen"),
+    [
+        pytest.param("none", set(), marks=pytest.mark.soak),
+        ("no-journal", {"unexplained"}),
+        pytest.param("late-journal", {"twice"}, marks=pytest.mark.soak),
+        pytest.param("plain-journal", {"leaks"}, marks=pytest.mark.soak),
+        ("no-redaction", {"leaks", "damaged"}),
+        pytest.param("other-speaker", {"damaged"}, marks=pytest.mark.soak),
+    ],
+)
+async def test_the_harness_catches_a_planted_bug(tmp_path: Path, bug: str, seen: set[str]) -> None:
+    """A collector that breaks one promise is found out by two kills, an honest one is not."""
+    broken: set[str] = set()
+    for attempt in range(3):  # what a kill finds open is a matter of luck
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        broken = await _found_out(folder, bug)
+        if seen <= broken:
+            break
+    assert seen <= broken
+    assert seen or not broken
+
+
+async def _found_out(folder: Path, bug: str) -> set[str]:
+    command = (sys.executable, PLANTED, bug, "diarise")
+    # A segment waits longer than what a kill may cost without a word.
+    settings = {"STENO_DIARISATION_SETTLE_S": "1.5"}
+    async with collecting(
+        folder, load(conversations=4, rate=100, final_every=2), command=command, settings=settings
+    ) as one:
+        for _ in range(2):
+            if not one.collector.running:
+                one.collector.start()
+                await one.collector.connected()
+            await one.heard(15)
+            one.collector.kill()
+        return set((await one.stopped()).broken)
