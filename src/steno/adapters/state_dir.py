@@ -66,6 +66,11 @@ class StateDir:
         return self.root / "audit.jsonl"
 
     @property
+    def jobs(self) -> Path:
+        """The store of transcription jobs."""
+        return self.root / "jobs.db"
+
+    @property
     def recordings_note(self) -> Path:
         """Folders that calls were ever recorded to: whoever erases must know them."""
         return self.root / "recordings.json"

@@ -161,6 +161,32 @@ class SegmentAuditPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=T
     segment: SegmentPayload
 
 
+class JobPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Payload of ``Kind.JOB``: how a transcription job ended, and what was said, redacted.
+
+    Attributes:
+        job: Our own id of the job; the record's ``conversation`` is the recording's id.
+        status: ``completed``, ``failed`` or ``cancelled``.
+        metrics: ``latency_seconds``, ``word_error_rate`` (an estimate; null without words),
+            ``total_words``; empty for a job that did not complete.
+        speakers: Turns: ``speaker_id text start_time end_time avg_confidence``.
+        processed_at: RFC 3339, UTC.
+        error: Error class of a job that failed.
+        webhook: The request named one; its address is not in the record.
+    """
+
+    job: str
+    recording_id: str
+    transcript_id: str
+    status: str
+    metrics: dict[str, float | int | None]
+    speakers: list[dict[str, str | float | None]]
+    processed_at: str
+    language: str = ""
+    error: str = ""
+    webhook: bool = False
+
+
 class GapPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Payload of ``Kind.GAP``: an interval in which something may have been missed.
 
