@@ -53,7 +53,7 @@ def test_the_highest_revision_counts_however_claims_are_cut(
     for size in [*cuts, len(order)]:
         numbers = range(start, min(start + size, len(order)))
         start = max(numbers, default=start - 1) + 1
-        heads = {
+        heads: dict[tuple[int, bytes | str], Head] = {
             (1, rows[n][0]): Head(n, rows[n][1], placed)
             for n, placed in stored.items()
             if placed is not None

@@ -38,8 +38,8 @@ app = typer.Typer(
 CAUSES = {
     "no_speaker_labels": "no segment names a speaker: the transcription provider does not tell "
     "speakers apart, or diarisation is off for this language",
-    "no_participants": "no segment can be given to a speaker: the transcription tells no channel, or "
-    "the platform no participant on it; the client may lack the permission to see them",
+    "no_participants": "no segment can be given to a speaker: the transcription tells no channel, "
+    "or the platform no participant on it; the client may lack the permission to see them",
     "no_finals": "only partial segments came, none became final",
 }
 """Likely causes of a conversation of which nothing is in the result, and what they mean."""
