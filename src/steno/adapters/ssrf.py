@@ -119,14 +119,20 @@ class EgressRules:
             fix="Allow-list the address if that is meant.",
         )
 
-    def connector(self, *, limit: int = 100) -> aiohttp.TCPConnector:
+    def connector(
+        self, *, limit: int = 100, resolver: AbstractResolver | None = None
+    ) -> aiohttp.TCPConnector:
         """Return a connector of aiohttp that connects to permitted addresses only.
 
         Use it with ``allow_redirects=False`` and ``trust_env=False``: a redirect would be
         checked too, a proxy would connect on our behalf unchecked.
+
+        Args:
+            limit: Most connections in use.
+            resolver: Finds the addresses of names, which are then checked; the system's if None.
         """
         return aiohttp.TCPConnector(
-            resolver=CheckedResolver(self),
+            resolver=CheckedResolver(self, resolver),
             socket_factory=self._socket,
             use_dns_cache=False,
             limit=limit,

@@ -7,28 +7,22 @@ address connected to is one that was checked.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
-import aiohttp
-
-from steno import __version__
 from steno.adapters.sinks.encoding import to_json
-from steno.adapters.ssrf import EgressRules, forbids
+from steno.adapters.sinks.posting import Poster, reason_of_status
+from steno.adapters.ssrf import EgressRules
 from steno.core.records import Kind, Record
 from steno.core.secret import Secret
-from steno.core.timing import parse_retry_after
 from steno.errors import IntegrityError, SinkUnavailable
 from steno.ports import Ack, BatchShape, Outcome, Reject, Retry, Telemetry
 from steno.wire.webhooks import signed_headers, signing_keys
 
 ALL_KINDS: Final = frozenset(Kind)
-MAX_BODY_BYTES: Final = 64 * 1024  # of an answer; it is read only so the connection can be kept
 MAX_BATCH_BYTES: Final = 1024 * 1024
 
 _ACK: Final = Ack()
@@ -36,17 +30,6 @@ _ACK: Final = Ack()
 # Statuses that blame what was sent. All others blame the endpoint or our settings, and nothing
 # sent later would fare better: those records wait.
 _REFUSALS: Final = frozenset({400, 409, 413, 415, 422})
-_REASONS: Final = {
-    401: "AuthError",
-    403: "AuthError",
-    404: "EndpointMissing",
-    405: "EndpointMissing",
-    407: "AuthError",
-    408: "TimedOut",
-    410: "EndpointGone",
-    425: "PeerUnavailable",
-    429: "RateLimited",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +77,11 @@ class WebhookSink:
         self._name = name
         self._kinds = kinds
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._poster = Poster(
+            settings.rules,
+            max_in_flight=settings.max_in_flight,
+            deadline_s=settings.deadline_s,
+        )
         self._disabled = ""
         self._closed = False
 
@@ -159,8 +146,7 @@ class WebhookSink:
     async def close(self) -> None:
         """Close the connections."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
+        await self._poster.close()
 
     async def _post_batch(self, records: Sequence[Record], bodies: dict[int, bytes]) -> bool:
         """Send all in one request, where that is wanted and possible; True when accepted."""
@@ -177,55 +163,21 @@ class WebhookSink:
             SinkUnavailable: Neither; to be tried again.
         """
         headers = signed_headers(self._keys, message_id, int(self._clock()), body)
-        try:
-            # One limit around everything: name, connection, TLS, headers and answer.
-            async with asyncio.timeout(self._settings.deadline_s):
-                status, retry_after = await self._exchange(headers, body)
-        except TimeoutError:
-            raise SinkUnavailable(cause="TimedOut") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Not chained: these texts quote the URL.
-            raise SinkUnavailable(cause=_cause(error)) from None
-        if 200 <= status < 300:
+        answer = await self._poster.post(self._url, headers, body)
+        if answer.is_success:
             return True
-        if status in _REFUSALS:
+        if answer.status in _REFUSALS:
             return False
-        if status == 410:
+        if answer.status == 410:
             self._disabled = "EndpointGone"
-            self._telemetry.error("sink.endpoint_disabled", destination=self._name, status=status)
-        raise SinkUnavailable(
-            cause=_reason(status),
-            status=status,
-            retry_after_s=parse_retry_after(retry_after, datetime.now(UTC)),
-        )
-
-    async def _exchange(self, headers: dict[str, str], body: bytes) -> tuple[int, str | None]:
-        async with self._client().post(
-            self._url, data=body, headers=headers, allow_redirects=False
-        ) as response:
-            # A short answer is read so that the connection can be used again; a longer one is
-            # not worth reading, and closing is the only way to stop the peer.
-            if not await _is_short(response.content):
-                response.close()
-            return response.status, response.headers.get("Retry-After")
-
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=self._settings.rules.connector(limit=self._settings.max_in_flight),
-                headers={
-                    "Content-Type": "application/json",
-                    "User-Agent": f"steno/{__version__}",
-                    "Accept-Encoding": "identity",  # no answer grows while it is unpacked
-                },
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                timeout=aiohttp.ClientTimeout(total=None),  # the caller holds the deadline
-                max_field_size=8190,
-                read_bufsize=MAX_BODY_BYTES,
+            self._telemetry.error(
+                "sink.endpoint_disabled", destination=self._name, status=answer.status
             )
-        return self._session
+        raise SinkUnavailable(
+            cause=reason_of_status(answer.status),
+            status=answer.status,
+            retry_after_s=answer.retry_after_s,
+        )
 
 
 def _retry(error: SinkUnavailable) -> Retry:
@@ -236,37 +188,3 @@ def _retry(error: SinkUnavailable) -> Retry:
 def _one(body: bytes, max_records: int) -> bytes:
     """A receiver of batches gets batches always."""
     return body if max_records == 1 else b'{"records":[' + body + b"]}"
-
-
-async def _is_short(content: aiohttp.StreamReader) -> bool:
-    left = MAX_BODY_BYTES
-    while left > 0:
-        block = await content.read(left)
-        if not block:
-            return True
-        left -= len(block)
-    return False
-
-
-def _reason(status: int) -> str:
-    if 300 <= status < 400:
-        return "RedirectRefused"
-    if status >= 500:
-        return "PeerUnavailable"
-    return _REASONS.get(status, "UnexpectedStatus")
-
-
-def _cause(error: Exception) -> str:
-    if forbids(error):
-        return "AddressForbidden"
-    match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return "TlsFailed"
-        case aiohttp.ClientConnectorError():
-            return "ConnectFailed"
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
-            return "TransportError"
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | ValueError():
-            return "RemoteProtocolError"
-        case _:
-            return "TransportError"
