@@ -106,7 +106,7 @@ async def kill_many(path: Path, kills: int, mode: str) -> tuple[int, int]:
 async def test_nothing_stored_is_lost_over_kills(tmp_path: Path) -> None:
     """What the store confirmed is there after a kill at any moment, in order, without holes."""
     lost, promised = await kill_many(tmp_path / "steno.db", 15, "honest")
-    assert promised > 500
+    assert promised > 100
     assert lost == 0
 
 
