@@ -24,6 +24,7 @@ from steno.adapters.job_store import (
     SqliteJobStore,
     leave_wish,
 )
+from steno.adapters.job_store import rows
 from steno.errors import IntegrityError, ObjectMissing, StorageError, StorageFull
 from steno.ports.jobs import JobState, WishKind
 
@@ -97,6 +98,13 @@ async def test_a_long_list_is_added_in_seconds_and_what_is_due_found_by_index(
         ).fetchall()
         assert "USING INDEX jobs_due" in str(plan)
         assert "TEMP B-TREE" not in str(plan)
+        for query, index in (
+            (rows._BEGUN, "jobs_begun"),
+            (rows._PLANNED, "jobs_due"),
+        ):
+            found = str(store._db.execute(f"EXPLAIN QUERY PLAN {query}", (5, 5)).fetchall())
+            assert index in found
+            assert "TEMP B-TREE" not in found
         plan = store._db.execute(
             "EXPLAIN QUERY PLAN SELECT state, count(*) FROM jobs WHERE batch='a' GROUP BY state"
         ).fetchall()

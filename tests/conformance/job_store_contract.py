@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from steno.ports.jobs import (
+    EndedJob,
     Job,
     JobFilter,
     JobState,
@@ -99,6 +100,34 @@ class JobStoreContract:
             everything = {job.id for job in jobs}
             assert await store.next_due_us(excluding=everything) == NOW_US + 5
             assert await store.due(NOW_US - 10, limit=9) == []
+
+    async def test_what_was_begun_goes_before_what_is_planned(self) -> None:
+        """However long the planned jobs are due."""
+        async with self.opened() as store:
+            planned = [some_job(n, due_us=NOW_US - 9) for n in range(3)]
+            begun = after(some_job(7), state=JobState.SUBMITTED)
+            await store.add([*planned, begun])
+            due = await store.due(NOW_US, limit=2)
+            assert due[0] == begun
+            assert due[1] in planned
+            assert len(await store.due(NOW_US, limit=9)) == 4
+
+    async def test_an_end_is_unsettled_with_its_facts_until_it_is_settled(self) -> None:
+        """Whoever must be told is told after a restart, too."""
+        async with self.opened() as store:
+            first, second = some_job(1), some_job(2)
+            await store.add([first, second])
+            assert await store.unsettled(limit=9) == []
+            ends = [after(each, state=JobState.FAILED, ended_us=5) for each in (first, second)]
+            assert await store.move(ends[0], facts=b"{}")
+            assert await store.move(ends[1])
+            assert not await store.move(ends[1], facts=b"later")
+            assert await store.unsettled(limit=9) == [
+                EndedJob(ends[0], b"{}"), EndedJob(ends[1], b"")
+            ]  # fmt: skip
+            assert len(await store.unsettled(limit=1)) == 1
+            await store.settle(first.id)
+            assert await store.unsettled(limit=9) == [EndedJob(ends[1], b"")]
 
     async def test_jobs_in_every_state_but_the_ends_become_due(self) -> None:
         """A submission in doubt must not be forgotten after a restart."""

@@ -34,6 +34,7 @@ from steno.errors import (
     TransportError,
 )
 from steno.ports import ModelSwitcher, Telemetry, TokenSource
+from steno.ports.jobs import TranscriptionRequest
 from steno.wire.http import (
     KEPT_HEADERS,
     MAX_ANSWER_BYTES,
@@ -53,6 +54,22 @@ from steno.wire.notifications_rest import (
     decode_subscriptions,
     decode_topics,
     encode_topics,
+)from steno.wire.recording_jobs import (
+    JOBS_PATH,
+    KEY_HEADER,
+    MAX_RESULT_BYTES,
+    MAX_SMALL_BYTES,
+    FoundJob,
+    JobAnswer,
+    RecordingFacts,
+    decode_job,
+    decode_jobs,
+    decode_recording,
+    decode_submission,
+    encode_request,
+    job_path,
+    look_query,
+    recording_path,
 )
 
 REQUEST_LIMIT_S = 10.0
@@ -62,6 +79,10 @@ _BACKOFF_CAP_S = 10.0
 _CLOSE_LIMIT_S = 2.0
 _MAX_CONNECTIONS = 32
 _READ_BYTES = 64 * 1024
+_RESULT_LIMIT_S = 120.0  # of a poll: the answer may carry the words of a whole day
+_FIX_WRITE = "Give the client transcription:write."
+_FIX_READ = "Give the client transcription:read."
+_FIX_DOWNLOAD = "Give the client access to the recording (recordings:download)."
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _NEVER_RETRIED_5XX = frozenset({501, 505})
@@ -262,6 +283,7 @@ class PlatformHttp:
         action: str,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         accept: frozenset[int] = frozenset(),
         fix: str = "",
         limit_s: float | None = None,
@@ -280,6 +302,7 @@ class PlatformHttp:
             action: What this does, in fixed words, for errors and logs.
             query: Query parameters.
             body: JSON.
+            headers: Beside those of every call.
             accept: Statuses beyond 2xx which are answers rather than errors.
             fix: What a reader can do about a 401 or 403.
             limit_s: Time for one try; the client's own where it is None.
@@ -289,7 +312,7 @@ class PlatformHttp:
         Raises:
             AuthError: 401 with a fresh token, or 403.
             RateLimited, PeerUnavailable, ConnectFailed, TimedOut, TransportError: After the
-                last try.
+                last try. ``retry_after_s`` among the fields is the platform's wish.
             ObjectMissing: 404 or 410.
             ProtocolError: Refused, or the answer was not the expected one.
         """
@@ -303,13 +326,15 @@ class PlatformHttp:
             wait_s: float | None = None
             try:
                 answer = await self._authorised(
-                    method, target, body, limit_s or self._limit_s, max_bytes
+                    method, target, body, headers or {}, limit_s or self._limit_s, max_bytes
                 )
                 if answer.ok or answer.status in accept:
                     return answer
                 wall = datetime.now(UTC)
                 failure = error_of(answer, wall, action=action, fix=fix)
                 wait_s = asked_to_wait(answer, wall)
+                if isinstance(failure, TransportError) and wait_s is not None:
+                    failure.fields.setdefault("retry_after_s", wait_s)
                 again = answer.status == 429 or (
                     method in _IDEMPOTENT
                     and failure.retryable
@@ -328,14 +353,29 @@ class PlatformHttp:
             )
             await asyncio.sleep(delay_s)
 
+    async def authorise(self) -> None:
+        """Have a token in hand, so that the next call fails for no lack of one.
+
+        Raises:
+            AuthError: The credentials are refused.
+            TransportError: The token could not be fetched.
+        """
+        await self._tokens.token()
+
     async def _authorised(
-        self, method: str, target: str, body: bytes | None, limit_s: float, max_bytes: int
+        self,
+        method: str,
+        target: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        limit_s: float,
+        max_bytes: int,
     ) -> HttpAnswer:
         token = await self._tokens.token()
-        answer = await self._once(method, target, body, token, limit_s, max_bytes)
+        answer = await self._once(method, target, body, headers, token, limit_s, max_bytes)
         if answer.status == 401:
             token = await self._tokens.token(refused=token)
-            answer = await self._once(method, target, body, token, limit_s, max_bytes)
+            answer = await self._once(method, target, body, headers, token, limit_s, max_bytes)
         return answer
 
     async def _once(
@@ -343,11 +383,12 @@ class PlatformHttp:
         method: str,
         target: str,
         body: bytes | None,
+        more: Mapping[str, str],
         token: str,
         limit_s: float,
         max_bytes: int,
     ) -> HttpAnswer:
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        headers = {"Accept": "application/json", **more, "Authorization": f"Bearer {token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         request = HttpRequest(method, target, headers, body)
@@ -427,6 +468,112 @@ class NoModelSwitch:
         """Return False: nothing was switched, the change is only recorded."""
         del conversation, language
         return False
+
+
+# --- transcription jobs ----------------------------------------------------------------------
+
+
+class RecordingJobsApi:
+    """The job service's calls, one try each, with errors of ours.
+
+    Args:
+        http: To the host; a 401 is tried once more there with a new token.
+        limit_s: Time of a call that carries no words, submissions excepted.
+    """
+
+    def __init__(self, http: PlatformHttp, *, limit_s: float = REQUEST_LIMIT_S) -> None:
+        self._http = http
+        self._limit_s = limit_s
+
+    @property
+    def rate(self) -> RateBudget | None:
+        """What the service last said of our rate."""
+        return self._http.rate
+
+    async def ready(self) -> None:
+        """Have a token in hand."""
+        await self._http.authorise()
+
+    async def submit(
+        self, request: TranscriptionRequest, *, key: str, limit_s: float
+    ) -> JobAnswer:
+        """Submit a job; the key makes a repeat recognisable.
+
+        Raises:
+            TimedOut: ``limit_s`` over all of it, a second try with a new token included.
+            AuthError, TransportError, ObjectMissing, ProtocolError: See ``PlatformHttp.request``.
+            RemoteProtocolError: The answer cannot be read: the service may have the job.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                answer = await self._http.request(
+                    "POST",
+                    JOBS_PATH,
+                    action="submit a transcription job",
+                    body=encode_request(request),
+                    headers={KEY_HEADER: key},
+                    fix=_FIX_WRITE,
+                    limit_s=limit_s,
+                    patience_s=0.0,
+                    max_bytes=MAX_SMALL_BYTES,
+                )
+        except TimeoutError:
+            raise TimedOut(action="submit a transcription job") from None
+        return decode_submission(answer.body)
+
+    async def poll(self, transcript_id: str) -> tuple[JobAnswer, float | None]:
+        """Ask how a job stands; and when the service wants the next poll, seconds.
+
+        Raises:
+            AuthError, TransportError, ObjectMissing, ProtocolError: See ``PlatformHttp.request``.
+        """
+        answer = await self._http.request(
+            "GET",
+            job_path(transcript_id),
+            action="poll a transcription job",
+            fix=_FIX_READ,
+            limit_s=_RESULT_LIMIT_S,
+            patience_s=0.0,
+            max_bytes=MAX_RESULT_BYTES,
+        )
+        wait_s = asked_to_wait(answer, datetime.now(UTC))
+        return decode_job(answer.body, transcript_id), wait_s
+
+    async def look(self, recording_id: str) -> list[FoundJob]:
+        """List the jobs of a recording.
+
+        Raises:
+            AuthError, TransportError, ObjectMissing, ProtocolError: See ``PlatformHttp.request``.
+        """
+        answer = await self._http.request(
+            "GET",
+            JOBS_PATH,
+            action="look for a transcription job",
+            query=look_query(recording_id),
+            fix=_FIX_READ,
+            limit_s=self._limit_s,
+            patience_s=0.0,
+            max_bytes=MAX_SMALL_BYTES,
+        )
+        return decode_jobs(answer.body)
+
+    async def preflight(self, recording_id: str) -> RecordingFacts:
+        """Ask whether a recording is there and ours to read.
+
+        Raises:
+            ObjectMissing: It is not there.
+            AuthError, TransportError, ProtocolError: See ``PlatformHttp.request``.
+        """
+        answer = await self._http.request(
+            "GET",
+            recording_path(recording_id),
+            action="look at a recording",
+            fix=_FIX_DOWNLOAD,
+            limit_s=self._limit_s,
+            patience_s=0.0,
+            max_bytes=MAX_SMALL_BYTES,
+        )
+        return decode_recording(answer.body, recording_id)
 
 
 # --- notification channels -------------------------------------------------------------------

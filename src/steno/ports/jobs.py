@@ -143,6 +143,13 @@ class ListedJob(msgspec.Struct, frozen=True, gc=False):
     job: Job
 
 
+class EndedJob(msgspec.Struct, frozen=True, gc=False):
+    """An ended job and the facts stored with its end; empty where there were none."""
+
+    job: Job
+    facts: bytes = b""
+
+
 class JobCounts(msgspec.Struct, frozen=True, gc=False):
     """Jobs in each state (absent for none), and how many of them are paused."""
 
@@ -176,19 +183,29 @@ class JobStore(Protocol):
         may be there. To add it again is harmless.
         """
 
-    async def move(self, job: Job, *, granted: int = 0) -> bool:
+    async def move(self, job: Job, *, granted: int = 0, facts: bytes = b"") -> bool:
         """Replace the version before ``job``'s by it, durably; False if that is not what is held.
 
         Args:
             granted: Number of the wish that this move fulfils: it is gone with it, and a newer
                 one is not.
+            facts: What has to be told of the job's end, stored together with it.
         """
+
+    async def settle(self, job_id: str) -> None:
+        """Note that everybody was told of a job's end: it is no longer ``unsettled``."""
+
+    async def unsettled(self, *, limit: int) -> list[EndedJob]:
+        """Return ended jobs that are not settled, in the order in which they were added."""
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job as it is held now."""
 
     async def due(self, now_us: int, *, limit: int, excluding: Collection[str] = ()) -> list[Job]:
-        """Return active jobs with something to do, the longest due first.
+        """Return active jobs with something to do: begun ones, then those only planned.
+
+        Of each the longest due first. So a long list does not keep what was begun waiting until
+        its deadline.
 
         Args:
             excluding: Ids of jobs in hand.

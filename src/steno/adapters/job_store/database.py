@@ -3,6 +3,9 @@
 - ``jobs``: one row each; ``position`` is the order in which they were added. The request is JSON.
   ``is_active`` (not ended, not paused) is kept beside the state for the index of what is due.
 - ``jobs_due``: what is active, by due time; a paused or ended job is not in it.
+- ``jobs_begun``: the same without what is only planned: begun jobs go first.
+- ``jobs_unsettled``: ended jobs of which not everybody was told. ``facts`` is what they have to
+  be told of it, stored with the move that ended it.
 - ``jobs_batch``: counts by batch and state, and listings of a batch, without touching the rows.
 - ``jobs_paused``: paused jobs only, so that their number costs nothing while there are few.
 - ``jobs_transcript``: whose is an id of the service; only jobs that have one are in it.
@@ -42,6 +45,12 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX jobs_transcript ON jobs(transcript) WHERE transcript != '';
     CREATE TABLE wishes(
         number INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL);
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN facts BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE jobs ADD COLUMN is_settled INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX jobs_begun ON jobs(next_due_us) WHERE is_active = 1 AND state != 'planned';
+    CREATE INDEX jobs_unsettled ON jobs(position) WHERE ended_us != 0 AND is_settled = 0;
     """,
 )
 """One step per schema version, only ever appended to."""

@@ -12,6 +12,7 @@ from steno.adapters.job_store.database import rows
 from steno.errors import IntegrityError
 from steno.ports.jobs import (
     ENDED,
+    EndedJob,
     Job,
     JobCounts,
     JobFilter,
@@ -38,6 +39,19 @@ _MOVE = (
     " deadline_us=?, paused_us=?, reason=?, code=? WHERE id=? AND version=?"
 )
 _SELECT = f"SELECT position, {_COLUMNS} FROM jobs"  # noqa: S608
+# Spelt as the indexes spell it, or SQLite would not use them.
+_BEGUN = (
+    f"{_SELECT} INDEXED BY jobs_begun WHERE is_active = 1 AND state != 'planned'"
+    " AND next_due_us <= ? ORDER BY next_due_us LIMIT ?"
+)
+_PLANNED = (
+    f"{_SELECT} WHERE is_active = 1 AND state = 'planned' AND next_due_us <= ?"
+    " ORDER BY next_due_us LIMIT ?"
+)
+_UNSETTLED = (
+    f"SELECT position, {_COLUMNS}, facts FROM jobs INDEXED BY jobs_unsettled"  # noqa: S608
+    " WHERE ended_us != 0 AND is_settled = 0 ORDER BY position LIMIT ?"
+)
 _ENDED = ",".join(f"'{state.value}'" for state in sorted(ENDED))
 _NOT_ENDED = f"state NOT IN ({_ENDED})"
 _VARIABLES = 500
@@ -69,7 +83,7 @@ def _values(job: Job) -> tuple[Any, ...]:  # Any: what SQLite takes
     )  # fmt: skip
 
 
-def move(db: apsw.Connection, job: Job, granted: int) -> bool:
+def move(db: apsw.Connection, job: Job, granted: int, facts: bytes = b"") -> bool:
     """Replace the version before in the open transaction; False where it is not held."""
     db.execute(
         _MOVE,
@@ -82,9 +96,16 @@ def move(db: apsw.Connection, job: Job, granted: int) -> bool:
     )  # fmt: skip
     if db.changes() != 1:
         return False
+    if facts:
+        db.execute("UPDATE jobs SET facts=? WHERE id=?", (facts, job.id))
     if granted:
         db.execute("DELETE FROM wishes WHERE job_id=? AND number<=?", (job.id, granted))
     return True
+
+
+def settle(db: apsw.Connection, job_id: str) -> None:
+    """Note that everybody was told of a job's end."""
+    db.execute("UPDATE jobs SET is_settled=1 WHERE id=?", (job_id,))
 
 
 def wish(db: apsw.Connection, kind: WishKind, job_id: str, batch: str) -> int:
@@ -149,13 +170,24 @@ def get(db: apsw.Connection, job_id: str) -> Job | None:
 
 
 def due(db: apsw.Connection, now_us: int, limit: int, excluding: Collection[str]) -> list[Job]:
-    """Return active jobs that are due, the longest due first."""
-    found = rows(
-        db,
-        _SELECT + " WHERE is_active = 1 AND next_due_us <= ? ORDER BY next_due_us LIMIT ?",
-        (now_us, limit + len(excluding)),
-    )
+    """Return active jobs that are due: begun ones, then planned; of each the longest due first."""
+    found = _due(db, _BEGUN, now_us, limit, excluding)
+    if len(found) < limit:
+        found += _due(db, _PLANNED, now_us, limit - len(found), excluding)
+    return found
+
+
+def _due(
+    db: apsw.Connection, query: str, now_us: int, limit: int, excluding: Collection[str]
+) -> list[Job]:
+    found = rows(db, query, (now_us, limit + len(excluding)))
     return [_job(row) for row in found if row[1] not in excluding][:limit]
+
+
+def unsettled(db: apsw.Connection, limit: int) -> list[EndedJob]:
+    """Return ended jobs of whose end not everybody was told, in the order added."""
+    found = rows(db, _UNSETTLED, (limit,))
+    return [EndedJob(_job(row[:-1]), bytes(row[-1])) for row in found]
 
 
 def next_due(db: apsw.Connection, excluding: Collection[str]) -> int | None:

@@ -29,7 +29,7 @@ from steno.adapters.job_store.database import (
     transaction,
 )
 from steno.errors import IntegrityError, StorageError, StorageFull
-from steno.ports.jobs import Job, JobCounts, JobFilter, ListedJob, Wish, WishKind
+from steno.ports.jobs import EndedJob, Job, JobCounts, JobFilter, ListedJob, Wish, WishKind
 
 T = TypeVar("T")
 
@@ -144,13 +144,21 @@ class SqliteJobStore:
             new += await self._change(lambda db, some=some: rows.insert(db, some))  # type: ignore[misc]
         return new
 
-    async def move(self, job: Job, *, granted: int = 0) -> bool:
+    async def move(self, job: Job, *, granted: int = 0, facts: bytes = b"") -> bool:
         """Replace the version before by ``job``; see ``ports.jobs.JobStore``.
 
         Raises:
             StorageError: It was not stored.
         """
-        return await self._change(lambda db: rows.move(db, job, granted))
+        return await self._change(lambda db: rows.move(db, job, granted, facts))
+
+    async def settle(self, job_id: str) -> None:
+        """Note that everybody was told of a job's end; see ``ports.jobs.JobStore``.
+
+        Raises:
+            StorageError: It was not stored.
+        """
+        await self._change(lambda db: rows.settle(db, job_id))
 
     async def wish(self, kind: WishKind, *, job_id: str = "", batch: str = "") -> int:
         """Leave a wish; see ``ports.jobs.JobStore``.
@@ -253,13 +261,21 @@ class SqliteJobStore:
         return await self._query(lambda db: rows.get(db, job_id))
 
     async def due(self, now_us: int, *, limit: int, excluding: Collection[str] = ()) -> list[Job]:
-        """Return active jobs with something to do, the longest due first.
+        """Return active jobs with something to do; see ``ports.jobs.JobStore``.
 
         Raises:
             StorageError: Reading failed.
         """
         held = frozenset(excluding)
         return await self._query(lambda db: rows.due(db, now_us, limit, held))
+
+    async def unsettled(self, *, limit: int) -> list[EndedJob]:
+        """Return ended jobs of whose end not everybody was told.
+
+        Raises:
+            StorageError: Reading failed.
+        """
+        return await self._query(lambda db: rows.unsettled(db, limit))
 
     async def next_due_us(self, *, excluding: Collection[str] = ()) -> int | None:
         """Return when the next active job is due; None where there is none.
