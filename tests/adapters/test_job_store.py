@@ -23,8 +23,8 @@ from steno.adapters.job_store import (
     JobStoreSettings,
     SqliteJobStore,
     leave_wish,
+    rows,
 )
-from steno.adapters.job_store import rows
 from steno.errors import IntegrityError, ObjectMissing, StorageError, StorageFull
 from steno.ports.jobs import JobState, WishKind
 

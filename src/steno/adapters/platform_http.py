@@ -54,7 +54,8 @@ from steno.wire.notifications_rest import (
     decode_subscriptions,
     decode_topics,
     encode_topics,
-)from steno.wire.recording_jobs import (
+)
+from steno.wire.recording_jobs import (
     JOBS_PATH,
     KEY_HEADER,
     MAX_RESULT_BYTES,
@@ -494,9 +495,7 @@ class RecordingJobsApi:
         """Have a token in hand."""
         await self._http.authorise()
 
-    async def submit(
-        self, request: TranscriptionRequest, *, key: str, limit_s: float
-    ) -> JobAnswer:
+    async def submit(self, request: TranscriptionRequest, *, key: str, limit_s: float) -> JobAnswer:
         """Submit a job; the key makes a repeat recognisable.
 
         Raises:
