@@ -24,8 +24,9 @@ from steno.redaction.tokens import normalise
 MAX_LABELS = 4096
 MAX_LABEL_CHARS = 128
 
-# As if a code had been asked for: three digits in a row are one.
-_SUSPICION = Context(Topic.CODE, strong=True)
+# As if a code had been asked for: three digits in a row are one. What follows them ("… and that is
+# my mobile") does not tell that they are all of it: the beginning may be elsewhere.
+_SUSPICION = Context(Topic.CODE, strong=True, firm=True)
 
 
 def redact_strictly(redactor: Redactor, text: RawText, *, language: str) -> Redacted:

@@ -42,11 +42,13 @@ class Context(NamedTuple):
     """A topic, and whether it was named as a number's ("phone number"), not in passing.
 
     ``hinted``: it comes from an earlier sentence, not from the number's own.
+    ``firm``: it outweighs what the words behind a number say.
     """
 
     topic: Topic = Topic.NONE
     strong: bool = False
     hinted: bool = False
+    firm: bool = False
 
     @property
     def suspicious(self) -> bool:
@@ -103,6 +105,8 @@ def of_run(tokens: list[Token], first: int, last: int, table: Table, hint: Conte
     after, _ = _look(tokens, range(last + 1, stop), table, within_sentence=True)
     if before.topic == Topic.KEEP and distance <= (_KEEP_BEFORE if before.strong else _KEEP_ALONE):
         return before
+    if hint.firm:
+        return hint._replace(hinted=True)
     if after.suspicious and after.topic == Topic.CALL:
         after = NOTHING
     if after.topic != Topic.NONE and (after.suspicious or after.strong):
