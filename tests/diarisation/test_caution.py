@@ -25,7 +25,7 @@ LABELS = Redactor(mask="label")
         ("4111 1111", "[NUMBER]"),
         ("one four two, thanks", "[NUMBER], thanks"),
         ("oh one seven three and that is my mobile", "[NUMBER] and that is my mobile"),
-        ("0173 is how my phone number ends", "[NUMBER] is how my phone number ends"),
+        ("0173 belongs to my phone", "[NUMBER] belongs to my phone"),
         ("write to bob.lee@example.com please", "write to [EMAIL] please"),
         ("  much   space ", "much space"),
     ],
