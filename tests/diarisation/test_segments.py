@@ -631,6 +631,49 @@ def test_a_repeat_after_a_restart_does_not_show_what_its_neighbours_hid() -> Non
     assert run.commit() == []
 
 
+def test_recorded_input_that_is_read_again_keeps_numbers_that_a_kill_cut() -> None:
+    """What is stored goes through redaction once more, and out no more."""
+    run = Run(settle_s=FOREVER, horizon_s=1.0, journal_s=FOREVER)
+    said = [
+        final(1, 2, "my number is four one five"),
+        final(3, 4, "five five five oh"),
+        final(5, 6, "one four two, thanks"),
+        final(60, 61, "good bye", speaker="speaker_1"),
+        final(3, 4.5, "five five five oh okay"),
+    ]
+    run.hear(*said[:4])
+    whole = texts(run.commit())
+    assert whole == ["my number is [REDACTED]", "[REDACTED]", "[REDACTED], thanks"]
+    for number in (1, 2):
+        again = Run(settle_s=FOREVER, horizon_s=1.0, journal_s=FOREVER)
+        again.store.commit(run.drafts[:number], {})
+        again.pipeline = again.fresh()
+        again.hear(*said)
+        assert texts(again.commit())[: 3 - number] == whole[number:]
+        again.finish()
+        again.kill()
+        again.hear(*said)
+        assert again.finish().records == again.store.records
+        assert again.commit() == []
+        assert len(again.store.records) == 5
+
+
+def test_a_correction_with_fewer_masks_than_before_loses_all_its_numbers() -> None:
+    """They may have been masked for their neighbours' sake; what is no correction keeps them."""
+    run = Run()
+    run.hear(final(1, 2, "call 415-555-0123 in room four one five right now I think"))
+    run.wait_until(2.0)
+    run.hear(
+        final(1, 3, "call me in room four one five right now I think"),
+        final(5, 6, "it is in room four one five right now I think"),
+    )
+    run.wait_until(10.0)
+    assert run.finish().texts() == [
+        "call me in room [REDACTED] right now I think",
+        "it is in room four one five right now I think",
+    ]
+
+
 def test_a_late_correction_does_not_show_what_its_neighbours_hid() -> None:
     """Whether this process gave the segment out, or one before it did."""
     for restarts in (False, True):

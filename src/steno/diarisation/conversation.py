@@ -28,14 +28,12 @@ class Held(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     Attributes:
         masks: ``Slot.masks`` of the version given out before.
-        known: The store has it; redaction got it for what its neighbours may hold.
     """
 
     fragment: Fragment
     who: Who
     revision: int
     masks: int
-    known: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -64,7 +62,6 @@ class Conversation:
             it can be is redacted as if it were heard.
         more: The store may know slots that are not in memory.
         clock_us: The latest end heard of.
-        passed_us: The latest start that redaction has got.
         asked_s: When it was last asked in vain who spoke in the first in order.
         changed_s: Monotonic seconds of the first change that is not journalled.
         finished: Gave something out since the last commit.
@@ -89,7 +86,6 @@ class Conversation:
         "order",
         "own_clock",
         "partials",
-        "passed_us",
         "pieces",
         "seen_s",
         "seen_us",
@@ -111,7 +107,6 @@ class Conversation:
         self.partials = Partials(most=max_partials)
         self.more = False
         self.clock_us = 0
-        self.passed_us = -1
         self.asked_s: float | None = None
         self.seen_s = 0.0
         self.seen_us = 0

@@ -73,7 +73,8 @@ class DraftMaker:
             name: ``audit_name``. Pieces that differ in anything else are records of their own,
                 so that the audit too is the same in any order.
         """
-        rest = f"{fragment.started_us}.{fragment.ended_us}.{fragment.language}.{text}"
+        kinds = sorted(entities.items())
+        rest = f"{fragment.started_us}.{fragment.ended_us}.{fragment.language}.{kinds}.{text}"
         utterance = f"{name}.{crc32(rest.encode()):08x}"
         payload = SegmentAuditPayload(reason, _payload(fragment, who, text, entities))
         return Draft(

@@ -39,6 +39,7 @@ from steno.diarisation.drafts import DraftMaker, audit_name, bounded
 from steno.diarisation.roster import Attribution, Who
 from steno.diarisation.slots import (
     SEPARATOR,
+    UNKNOWN,
     Slot,
     SlotMemory,
     fingerprint_of,
@@ -67,6 +68,11 @@ ACTIVE_US = 5 * 60 * 1_000_000
 LISTENS = 10_000
 """So many finals after its last partial a source is taken for one that sends none: it is no longer
 remembered where finals were, for partials that come behind theirs."""
+
+REPLAYED = f"{SEPARATOR}replayed"
+"""Behind a slot's name: what of it redaction has heard once more, of input that is read again."""
+
+_REPLAY = -1  # revision of a sentence that redaction hears, and nobody else
 
 ASK_AGAIN_S = 0.5
 """How often the attribution is asked again, or the store when it could not be read."""
@@ -144,6 +150,7 @@ class SegmentPipeline:
         self._horizon_us = None if settings.horizon_s is None else round(settings.horizon_s * 1e6)
         self._journals = settings.journal_s < inf
         self._own_clock = self._horizon_us is not None and settings.settle_s == inf
+        self._replays = self._own_clock and not self._journals
         self._labels = Labels(redactor)
         self._shown = self._labels.shown
         self._make = DraftMaker(settings.source, settings.host_group)
@@ -494,16 +501,12 @@ class SegmentPipeline:
     def _is_repeat(
         self, state: Conversation, slot: str, fragment: Fragment, given: Slot | None
     ) -> bool:
-        """Whether a final, or a better one, was given out; False where that is not known yet.
-
-        Input that is read once more is the exception: what only the store knows of has to go
-        through redaction, for the sake of neighbours that the store does not have.
-        """
+        """Whether a final, or a better one, was given out; False where that is not known yet."""
         try:
             if given is None:
-                if self._own_clock:
-                    return False
                 given = self._versions.recall(state, slot, fragment)
+            if given is not None and self._replays and given.fingerprint == UNKNOWN:
+                given = state.slots.get(slot + REPLAYED)
             return given is not None and not self._versions.beats(state, slot, fragment, given)
         except StorageError:
             return False  # it is asked again when the wait is over
@@ -560,52 +563,50 @@ class SegmentPipeline:
         versions = self._versions
         revision = masks = 0
         given = state.slots.get(slot)
-        unheard = given is None and state.more
-        if unheard:
+        if given is None and state.more:
             given = versions.recall(state, slot, fragment)
-        known = given is not None and not versions.beats(state, slot, fragment, given)
-        if given is not None and known:
-            self.repeats += 1
-            if not (unheard and self._own_clock and fragment.started_us >= state.passed_us):
+        if given is not None:
+            if not versions.beats(state, slot, fragment, given):
+                self.repeats += 1
+                if self._replays and given.fingerprint == UNKNOWN:
+                    self._replay(state, slot, fragment, now)
                 return
-            revision, masks = given.revision, given.masks
-        elif given is not None:
             revision, masks = versions.next_revision(fragment, given), given.masks
             self.corrected += 1
-        sentence = Sentence(
-            fragment.conversation,
-            fragment.lane,
-            fragment.utterance or f"s{fragment.started_us // 1000}",
-            revision,
-            fragment.text,
-            fragment.language,
-            fragment.confidence,
-            fragment.started_us,
-            fragment.ended_us,
-            fragment.at_us,
-        )
-        heard_s = fragment.ended_us / 1e6 if self._own_clock else now
-        released = state.carry.push(sentence, now=heard_s)
-        state.passed_us = max(state.passed_us, fragment.started_us)
+        sentence = _sentence(fragment, revision)
+        released = state.carry.push(sentence, now=self._heard_s(fragment, now))
         versions.remember(state, slot, fragment, revision, masks)
-        if len(released) != 1 or released[0].sentence is not sentence:
-            state.held[slot, revision] = Held(fragment, who, revision, masks, known)
-            self._release(state, released, now)
-        elif not known:
+        if len(released) == 1 and released[0].sentence is sentence:
             self._write(state, slot, fragment, who, masks, released[0])
+        else:
+            state.held[slot, revision] = Held(fragment, who, revision, masks)
+            self._release(state, released, now)
         if versions.remembered > self._settings.max_remembered:
             self._shrink(state)
+
+    def _replay(self, state: Conversation, slot: str, fragment: Fragment, now: float) -> None:
+        """Let redaction hear once more what the store has, when input is read again.
+
+        Without it a number whose beginning is stored would lose it, and its end would go out.
+        """
+        self._versions.remember(state, slot + REPLAYED, fragment, 0, 0)
+        sentence = _sentence(fragment, _REPLAY)
+        released = state.carry.push(sentence, now=self._heard_s(fragment, now))
+        self._release(state, released, now)
+
+    def _heard_s(self, fragment: Fragment, now: float) -> float:
+        return fragment.ended_us / 1e6 if self._own_clock else now
 
     def _release(self, state: Conversation, released: list[RedactedSentence], now: float) -> None:
         """Give out what redaction had held."""
         for each in released:
             sentence = each.sentence
+            if sentence.revision == _REPLAY:
+                continue
             slot = f"{sentence.lane}{SEPARATOR}{sentence.utterance}"
             held = state.held.pop((slot, sentence.revision))
             try:
                 self._versions.remember(state, slot, held.fragment, held.revision, held.masks)
-                if held.known:
-                    continue
                 self._write(state, slot, held.fragment, held.who, held.masks, each)
             except Exception as error:  # noqa: BLE001 - one segment must not stop the others
                 self._withhold(held.fragment, type(error).__name__)
@@ -624,18 +625,16 @@ class SegmentPipeline:
         """Make the draft of a segment.
 
         Args:
-            masks: ``Slot.masks`` of the version before. With fewer now, its neighbours were
-                heard too long ago to tell what is secret in it: every number counts as such.
+            masks: Number of spans removed from the version before. With fewer now, its
+                neighbours may have told what is secret in it: every number counts as such.
         """
         text, entities, sentence = redacted.text, redacted.entities, redacted.sentence
         if entities or masks:
             if sum(entities.values()) < masks:
                 strict = self._strictly(fragment)
                 text, entities = strict.text, strict.entities
-            elif self._versions.alone(fragment) != text:
-                masks = max(masks, sum(entities.values()))
-            if masks:
-                self._versions.remember(state, slot, fragment, sentence.revision, masks)
+            masks = sum(entities.values())
+            self._versions.remember(state, slot, fragment, sentence.revision, masks)
             self._count(entities)
         self.finished += 1
         self.drafts.append(
@@ -866,3 +865,18 @@ class SegmentPipeline:
 
 def _seen(state: Conversation) -> float:
     return state.seen_s
+
+
+def _sentence(fragment: Fragment, revision: int) -> Sentence:
+    return Sentence(
+        fragment.conversation,
+        fragment.lane,
+        fragment.utterance or f"s{fragment.started_us // 1000}",
+        revision,
+        fragment.text,
+        fragment.language,
+        fragment.confidence,
+        fragment.started_us,
+        fragment.ended_us,
+        fragment.at_us,
+    )

@@ -9,7 +9,8 @@ greatest counts, by an order over their content alone, so it does not matter whe
 
 The event's time is part of a notification; of an event of the event socket it is our receipt,
 and takes no part. ``text`` is compared as redaction leaves it: of a segment given out long ago
-nothing else is left, and the order has to be the same before and after a restart.
+nothing else is left, and the order has to be the same before and after a restart. Versions that
+differ in nothing but what was redacted from them are one.
 """
 
 from __future__ import annotations
@@ -65,8 +66,7 @@ class Slot(NamedTuple):
     Attributes:
         at_us: Event time; 0 where it takes no part in the order.
         fingerprint: ``fingerprint_of`` the version, or ``UNKNOWN``.
-        masks: Spans whose removal took knowledge of neighbouring segments, or may have; 0 when
-            the text alone tells them.
+        masks: Spans that redaction removed from it.
         epoch: Number of the ``take`` before which its draft was made.
     """
 

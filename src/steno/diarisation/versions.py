@@ -13,7 +13,7 @@ import msgspec
 
 from steno.core.records import Draft, Record, SegmentPayload, record_key
 from steno.core.transcript import Fragment
-from steno.diarisation.caution import masks_in, may_be, redact_strictly
+from steno.diarisation.caution import may_be, redact_strictly
 from steno.diarisation.conversation import Conversation
 from steno.diarisation.slots import Slot, SlotMemory, fingerprint_of, rank_of, utterance_of
 from steno.redaction.redactor import Redactor
@@ -190,7 +190,7 @@ class Versions:
         if stored is None:
             return False
         alone = self.alone(fragment)
-        if given.masks and self._is_same_without_neighbours(fragment, alone, given, stored):
+        if given.masks and alone != stored.text and self._is_same(fragment, stored):
             return False
         return (alone, fragment.started_us, fragment.language) > (
             stored.text,
@@ -198,17 +198,15 @@ class Versions:
             stored.language,
         )
 
-    def _is_same_without_neighbours(
-        self, fragment: Fragment, alone: str, given: Slot, stored: SegmentPayload
-    ) -> bool:
+    def _is_same(self, fragment: Fragment, stored: SegmentPayload) -> bool:
         """Whether it is the same again, whose neighbours told what is secret in it.
 
-        They are gone, so a piece of a number looks harmless now, and must not go out.
+        Without them a piece of a number looks harmless, and must not go out.
         """
-        if masks_in(alone) >= given.masks or not may_be(fragment.text, stored.text):
+        if not may_be(fragment.text, stored.text):
             return False
         strict = redact_strictly(self._redactor, fragment.text, language=fragment.language)
-        return strict.text != alone
+        return bool(strict.entities)
 
     def alone(self, fragment: Fragment) -> str:
         """Return the text as redaction leaves it that knows nothing else.
