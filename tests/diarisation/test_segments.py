@@ -661,16 +661,16 @@ def test_recorded_input_that_is_read_again_keeps_numbers_that_a_kill_cut() -> No
 def test_a_correction_with_fewer_masks_than_before_loses_all_its_numbers() -> None:
     """They may have been masked for their neighbours' sake; what is no correction keeps them."""
     run = Run()
-    run.hear(final(1, 2, "call 415-555-0123 in room four one five right now I think"))
+    run.hear(final(1, 2, "call 415-555-0123 and say four one five to him"))
     run.wait_until(2.0)
     run.hear(
-        final(1, 3, "call me in room four one five right now I think"),
-        final(5, 6, "it is in room four one five right now I think"),
+        final(1, 3, "call me and say four one five to him"),
+        final(5, 6, "just say four one five to him"),
     )
     run.wait_until(10.0)
     assert run.finish().texts() == [
-        "call me in room [REDACTED] right now I think",
-        "it is in room four one five right now I think",
+        "call me and say [REDACTED] to him",
+        "just say four one five to him",
     ]
 
 
