@@ -15,6 +15,8 @@ import hmac
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from steno.core.secret import Secret
 from steno.errors import ConfigError, RemoteProtocolError
 
@@ -26,6 +28,42 @@ MIN_KEY_BYTES: Final = 24
 MAX_KEY_BYTES: Final = 64
 TOLERANCE_S: Final = 300
 MAX_SIGNATURES: Final = 8
+
+RETRY_SCHEDULE_S: Final = (0, 5, 300, 1800, 7200, 18_000, 36_000, 36_000)
+"""Seconds between an attempt and the one before it, the first included; then no more.
+
+Source: Standard Webhooks specification, "Deliverability and reliability".
+"""
+
+
+class WebhookOutcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What became of one attempt to call the webhook of a transcription job.
+
+    It has what an audit entry needs and neither the address nor a word that was said.
+
+    Attributes:
+        record_id: Of the record sent; the message id of every attempt.
+        status, metrics, error: How the job ended, as in its record.
+        attempt: Which attempt, from 1.
+        failure: Class of the error, a word of ours; empty when the receiver took it.
+        is_final: No attempt follows by itself.
+    """
+
+    record_id: str
+    job_id: str
+    recording_id: str
+    transcript_id: str
+    status: str
+    metrics: dict[str, float | int | None]
+    error: str
+    attempt: int
+    failure: str
+    is_final: bool
+
+    @property
+    def webhook_status(self) -> str:
+        """``delivered`` or ``failed: <class of ours>``."""
+        return f"failed: {self.failure}" if self.failure else "delivered"
 
 
 class SigningKey:
