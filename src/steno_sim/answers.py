@@ -28,8 +28,10 @@ _CODES = {
     405: "method.not.allowed",
     413: "request.entity.too.large",
     415: "unsupported.media.type",
+    422: "unprocessable.entity",
     429: "too.many.requests",
     500: "internal.server.error",
+    502: "bad.gateway",
     503: "service.unavailable",
     504: "request.timeout",
 }
@@ -40,8 +42,12 @@ def code_of(status: int) -> str:
     return _CODES.get(status, "internal.server.error")
 
 
+class LostAnswer(Exception):
+    """The connection is reset in place of an answer."""
+
+
 class ApiRefusal(Exception):
-    """A REST call is answered with an error body."""
+    """A REST call is answered with an error body; ``field`` is the body's key that is wrong."""
 
     def __init__(
         self,
@@ -51,6 +57,7 @@ class ApiRefusal(Exception):
         *,
         retry_after_s: float = 0.0,
         params: dict[str, str] | None = None,
+        field: str = "",
     ) -> None:
         super().__init__(status)
         self.status = status
@@ -58,6 +65,7 @@ class ApiRefusal(Exception):
         self.message = message or f"The request was refused with status {status}"
         self.retry_after_s = retry_after_s
         self.params = params or {}
+        self.field = field
 
 
 def json_answer(
@@ -80,7 +88,9 @@ def error_answer(refusal: ApiRefusal, *, context: str) -> web.Response:
         "code": refusal.code,
         "status": refusal.status,
         "contextId": context,
-        "details": [],
+        "details": [{"errorCode": refusal.code, "fieldName": refusal.field}]
+        if refusal.field
+        else [],
         "errors": [],
     }
     if refusal.params:

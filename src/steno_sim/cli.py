@@ -1,7 +1,8 @@
 """The command ``steno-sim``: the simulator alone, on one port (or two, with a backup region).
 
 ``steno-sim call`` is the other direction: it dials a server of call audio. ``steno-sim events``
-writes recorded events, and ``steno-sim score`` holds an export against the truth.
+writes recorded events, ``steno-sim score`` holds an export against the truth, and ``steno-sim
+webhooks`` receives webhooks.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from steno_sim.calls.command import EXAMPLE as CALL_EXAMPLE
 from steno_sim.calls.command import call
 from steno_sim.recorded_command import EXAMPLE as EVENTS_EXAMPLE
 from steno_sim.recorded_command import SCORE_EXAMPLE, events, score
+from steno_sim.webhooks.command import EXAMPLE as WEBHOOKS_EXAMPLE
+from steno_sim.webhooks.command import webhooks
 
 if TYPE_CHECKING:
     import ssl
 
     from steno_sim.faults import Fault
     from steno_sim.oauth import Client
+    from steno_sim.recordings.settings import JobSettings, MediaSettings
     from steno_sim.scenario import Scenario
     from steno_sim.server import Simulator
     from steno_sim.world import World
@@ -34,9 +38,11 @@ app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_mark
 app.command("call", help=CALL_EXAMPLE)(call)
 app.command("events", help=EVENTS_EXAMPLE)(events)
 app.command("score", help=SCORE_EXAMPLE)(score)
+app.command("webhooks", help=WEBHOOKS_EXAMPLE)(webhooks)
 
 _EXAMPLE = """A Genesys Cloud simulator for development and tests: OAuth, the transcript stream,
-notification channels, scenarios and faults, without an organisation.
+notification channels, transcription jobs, recordings, scenarios and faults, without an
+organisation.
 
 Example, and a gateway that follows it:
 
@@ -47,6 +53,12 @@ Example, and a gateway that follows it:
 
 While it runs, http://127.0.0.1:9080/_sim/stats tells what was sent, and a POST to
 /_sim/faults makes something go wrong: {"kind": "drop", "code": 1012}.
+
+Transcription jobs, twenty times as fast, of which three in a hundred fail:
+
+\b
+    steno-sim --scenario quiet --recordings 50 --jobs clock=20 --jobs failed=0.03 > ids.txt
+
 It serves until SIGINT or SIGTERM, or until the scenario is over with --exit-at-end.
 """
 
@@ -126,6 +138,20 @@ def run(
         Literal["numbers", "roles"] | None,
         typer.Option(help="Event socket: speaker_0 …, or agent and customer."),
     ] = None,
+    recordings: Annotated[
+        int, typer.Option(min=0, help="Make so many recordings, and print their ids on stdout.")
+    ] = 0,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Option(help="Transcription jobs: KEY=VALUE such as failed=0.03 or clock=20; repeat."),
+    ] = None,
+    media: Annotated[
+        list[str] | None,
+        typer.Option(help="Recordings: KEY=VALUE such as url_ttl_s=5 or layouts=dual; repeat."),
+    ] = None,
+    rate_limit: Annotated[
+        int, typer.Option(min=0, help="REST calls of a token in a minute; 0 is no limit.")
+    ] = 300,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: speak TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
     exit_at_end: Annotated[
@@ -146,6 +172,7 @@ def run(
         script = _scenario(scenario, fragments, rate, speaker_labels)
         clients = _clients(client or [], public_key)
         given = _faults(faults)
+        job_settings, media_settings = _recordings(jobs or [], media or [], recordings)
         certificate = _tls(tls_cert, tls_key)
         addresses = [_address(listen), *([_address(backup_listen)] if backup_listen else [])]
     except (_Usage, ValueError, OSError) as error:
@@ -158,7 +185,9 @@ def run(
         from steno_sim.server import Simulator
         from steno_sim.world import World
 
-        settings = RegionSettings(event_form=event_form, events_unasked=events_unasked)
+        settings = RegionSettings(
+            event_form=event_form, events_unasked=events_unasked, rate_limit=rate_limit
+        )
         world = World(
             script,
             speed=speed,
@@ -178,10 +207,14 @@ def run(
                     port=port,
                     tokens=tokens,
                     settings=settings,
+                    jobs=job_settings,
+                    media=media_settings,
                     ssl_context=certificate,
                 )
                 sims.append(await _enter(stack, sim))
             typer.echo(f"steno-sim: queues are {_queues(script)}", err=True)
+            if recordings:
+                print("\n".join(sims[0].jobs.book.recordings()), flush=True)
             for fault in given:
                 world.inject(fault)
             await stack.enter_async_context(world)
@@ -313,6 +346,13 @@ def _faults(path: Path | None) -> list[Fault]:
     from steno_sim.faults import load_faults
 
     return load_faults(path) if path is not None else []
+
+
+def _recordings(jobs: list[str], media: list[str], count: int) -> tuple[JobSettings, MediaSettings]:
+    from steno_sim.recordings.settings import JobSettings, MediaSettings, parse_settings
+
+    counted = [f"recordings={count}"] if count else []
+    return parse_settings(JobSettings, counted + jobs), parse_settings(MediaSettings, media)
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

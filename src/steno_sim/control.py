@@ -3,6 +3,11 @@
 ==============================  ==============================================================
 ``GET /_sim/stats``             counts; ``?conversations=1`` adds them by conversation
 ``GET /_sim/truth``             what was said and who heard it; ``?conversation=ID`` for one
+``GET /_sim/recordings``        the recordings there are: ids, conversation, voice, codec, and
+                                what each file holds (the platform does not tell)
+``GET /_sim/jobs``              accepted transcription jobs; ``?recording=ID`` or ``?doubled=1``
+``GET /_sim/transcript``        ``?recording=ID&language=en-US``: what its results are made of:
+                                turns, words, secrets, bad words, what becomes of its jobs
 ``GET /_sim/configs``           transcription configs that were put, in order
 ``POST /_sim/faults``           one fault, or a list of them (see ``steno_sim.faults``)
 ``DELETE /_sim/faults``         forget waiting faults, heal sockets
@@ -50,6 +55,9 @@ def control_routes(sim: Simulator) -> list[web.RouteDef]:
     routes = [
         web.get("/_sim/stats", control.stats),
         web.get("/_sim/truth", control.truth),
+        web.get("/_sim/recordings", control.recordings),
+        web.get("/_sim/jobs", control.jobs),
+        web.get("/_sim/transcript", control.transcript),
         web.get("/_sim/configs", control.configs),
         web.post("/_sim/faults", control.add_faults),
         web.delete("/_sim/faults", control.clear_faults),
@@ -72,7 +80,7 @@ def _guarded(handler: _Handler) -> _Handler:
             return json_answer({"error": "only loopback peers may control"}, status=403)
         try:
             return await handler(request)
-        except (msgspec.MsgspecError, ScenarioError, ValueError) as error:
+        except (msgspec.MsgspecError, ScenarioError, ValueError, KeyError) as error:
             return json_answer({"error": str(error)}, status=400)
 
     return guarded
@@ -88,6 +96,31 @@ class _Control:
 
     async def truth(self, request: web.Request) -> web.Response:
         return json_answer(self._sim.truth(request.query.get("conversation", "")))
+
+    async def recordings(self, request: web.Request) -> web.Response:
+        return json_answer([r.truth() for r in self._sim.catalogue.recordings()])
+
+    async def jobs(self, request: web.Request) -> web.Response:
+        book, now = self._sim.jobs.book, asyncio.get_running_loop().time()
+        recording = request.query.get("recording", "")
+        doubled = request.query.get("doubled", "") not in ("", "0")
+        found = [
+            {
+                "id": job.id,
+                "recording": job.asked.recording_id,
+                "status": job.status(now),
+                "fate": job.fate,
+                "key": job.key,
+            }
+            for job in book.jobs()
+            if recording in ("", job.asked.recording_id)
+            and (not doubled or book.submissions[job.asked.recording_id] > 1)
+        ]
+        return json_answer(found)
+
+    async def transcript(self, request: web.Request) -> web.Response:
+        language = request.query.get("language", "en-US")
+        return json_answer(self._sim.jobs.truth(request.query["recording"], language))
 
     async def configs(self, request: web.Request) -> web.Response:
         return json_answer(list(self._sim.region.configs))

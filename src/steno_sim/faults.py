@@ -21,6 +21,10 @@ kind               effect, and the keys it reads
 ``answer``         requests matching ``path`` and ``method`` are answered ``status`` (503), with
                    ``retry_after_s`` when above 0; ``body`` replaces the JSON error
 ``delay``          requests matching ``path`` and ``method`` wait ``delay_s``
+``lose_request``   requests matching ``path`` and ``method`` are cut off unheard
+``lose_answer``    the same once they were carried out: the job exists, nobody is told
+``truncate``       downloads of media matching ``path`` break off half-way
+``drip``           downloads of media matching ``path`` come in drips, ``delay_s`` apart
 ``expire_tokens``  every token given out so far expires now
 ``revoke_tokens``  another name for the same
 ``region_down``    sockets reset; ``mode`` ``stop`` (port closed) or ``accept`` (accepts, then
@@ -58,6 +62,10 @@ Kind = Literal[
     "slow_pong",
     "answer",
     "delay",
+    "lose_request",
+    "lose_answer",
+    "truncate",
+    "drip",
     "expire_tokens",
     "revoke_tokens",
     "region_down",
@@ -83,7 +91,9 @@ Form = Literal[
 ]
 Target = Literal["all", "stream", "channel", "event"]
 
-STANDING: frozenset[str] = frozenset({"refuse", "deny", "answer", "delay"})
+STANDING: frozenset[str] = frozenset(
+    {"refuse", "deny", "answer", "delay", "lose_request", "lose_answer", "truncate", "drip"}
+)
 """Kinds that wait for a request; the others act on what is there when they start."""
 
 
@@ -177,6 +187,8 @@ class FaultBook:
 
     def take(self, kind: Kind, method: str, path: str, *, now: float) -> Fault | None:
         """Give the first matching fault of that kind and count one use, or None."""
+        if not self._standing:
+            return None
         self._standing = [s for s in self._standing if s.left > 0 and s.until > now]
         for standing in self._standing:
             if standing.fault.kind == kind and standing.matches(method, path):

@@ -95,6 +95,7 @@ class Region:
         self.missed_here = 0
         self.configs: deque[ConfigPut] = deque(maxlen=10_000)
         self.config_count = 0
+        self.reports: dict[str, Callable[[], dict[str, object]]] = {}
         self.changed: Callable[[], None] = lambda: None
         self.take_down: Callable[[Fault], Awaitable[None]] | None = None
         self.bring_up: Callable[[], Awaitable[None]] | None = None
@@ -405,7 +406,7 @@ class Region:
             "requests": dict(sorted(self.requests.items())),
             "faults_fired": dict(sorted(self.faults.fired.items())),
             "faults_waiting": len(self.faults.waiting()) + len(self._by_count),
-        }
+        } | {name: report() for name, report in self.reports.items()}
 
 
 def _heal(sockets: list[Socket]) -> None:

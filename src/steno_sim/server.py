@@ -23,7 +23,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import msgspec
 from aiohttp import web
@@ -32,6 +32,7 @@ from steno_sim.answers import (
     CORRELATION,
     RATE_HEADERS,
     ApiRefusal,
+    LostAnswer,
     error_answer,
     new_correlation,
 )
@@ -40,6 +41,11 @@ from steno_sim.event_socket import EVENT_PATH, EventSockets
 from steno_sim.faults import Fault
 from steno_sim.ledger import Truth
 from steno_sim.oauth import Client, TokenService
+from steno_sim.recordings.catalogue import Catalogue
+from steno_sim.recordings.platform import Platform
+from steno_sim.recordings.service import JobService
+from steno_sim.recordings.settings import JobSettings, MediaSettings
+from steno_sim.recordings.store import STORE_PATH
 from steno_sim.region import Region, RegionSettings
 from steno_sim.rest import STREAM_PATH, Api, refusal_of
 from steno_sim.scenario import Scenario
@@ -61,6 +67,8 @@ class Simulator:
         tokens: OAuth service; give another region's to make its tokens valid here.
         clients: OAuth clients; one default client when not given.
         settings: Behaviour of the region.
+        jobs: Behaviour of its job service, and the recordings there are.
+        media: Behaviour of its recordings and their downloads.
         ssl_context: Speak TLS.
         play: Begin to play when entered (own world only); else call ``world.play()``.
         **world_options: ``speed``, ``seed``, ``conversations``, ``hold``,
@@ -82,6 +90,8 @@ class Simulator:
         tokens: TokenService | None = None,
         clients: list[Client] | None = None,
         settings: RegionSettings | None = None,
+        jobs: JobSettings | None = None,
+        media: MediaSettings | None = None,
         ssl_context: ssl.SSLContext | None = None,
         play: bool = True,
         **world_options: Any,
@@ -89,6 +99,11 @@ class Simulator:
         self._own_world = world is None
         self.world = world or World(scenario, **world_options)
         self.region = Region(name, tokens or TokenService(clients), settings or RegionSettings())
+        jobs, media = jobs or JobSettings(), media or MediaSettings()
+        self.catalogue = Catalogue(jobs, media)
+        self.jobs = JobService(self.region, jobs, self.catalogue)
+        self.platform = Platform(self.region, self.world, media, self.catalogue)
+        self.region.reports |= {"jobs": self.jobs.stats, "media": self.platform.stats}
         self.port = port
         self.listen = listen
         self.ended = asyncio.Event()
@@ -129,6 +144,8 @@ class Simulator:
         app = web.Application(middlewares=[self._middleware], client_max_size=1 << 20)
         app.add_routes(api.routes())
         app.add_routes(EventSockets(self.region).routes())
+        app.add_routes(self.jobs.routes())
+        app.add_routes(self.platform.routes())
         app.add_routes(control_routes(self))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -247,14 +264,30 @@ class Simulator:
         request[CORRELATION] = context
         try:
             response = await self._struck(request) or await handler(request)
+            if self._lost("lose_answer", request) and not response.prepared:
+                raise LostAnswer
+        except LostAnswer:
+            return self._cut_off(request)
         except Exception as error:  # noqa: BLE001 - the boundary of a request
             refusal = refusal_of(error)
             response = error_answer(refusal, context=context)
         self._count(request, response.status)
-        if not response.prepared:
+        if not response.prepared and not request.path.startswith(STORE_PATH):
             response.headers["ININ-Correlation-Id"] = context
             response.headers.update(request.get(RATE_HEADERS, {}))
         return response
+
+    def _lost(self, kind: Literal["lose_request", "lose_answer"], request: web.Request) -> bool:
+        now = asyncio.get_running_loop().time()
+        fault = self.region.faults.take(kind, request.method, request.path, now=now)
+        return fault is not None
+
+    def _cut_off(self, request: web.Request) -> web.Response:
+        """Reset the connection; what is returned goes nowhere."""
+        self._count(request, 0)
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=500)
 
     async def _struck(self, request: web.Request) -> web.Response | None:
         """Give the answer that a fault puts in place of the real one, after any delay."""
@@ -263,6 +296,8 @@ class Simulator:
         delay = book.take("delay", method, path, now=now)
         if delay is not None:
             await asyncio.sleep(delay.delay_s)
+        if self._lost("lose_request", request):
+            raise LostAnswer
         fault = book.take("answer", method, path, now=now)
         if fault is None and _is_socket(request):
             fault = book.take("refuse", method, path, now=now)
@@ -281,7 +316,7 @@ class Simulator:
         resource = request.match_info.route.resource
         # Unknown paths share one line, so that the counters stay few.
         path = resource.canonical if resource is not None else "?"
-        self.region.requests[f"{request.method} {path} {status}"] += 1
+        self.region.requests[f"{request.method} {path} {status or 'lost'}"] += 1
         if _is_socket(request) and status != 101:
             self.region.refused_upgrades += 1
 
