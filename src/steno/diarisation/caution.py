@@ -63,11 +63,6 @@ def _masked(redactor: Redactor, raw: str, language: str) -> tuple[str, dict[str,
     return redactor.mask(text, spans), masking.count(spans)
 
 
-def masks_in(text: str) -> int:
-    """Return the number of masks in a redacted text."""
-    return len(masking.MASKED.findall(text))
-
-
 def may_be(raw: str, redacted: str) -> bool:
     """Whether ``redacted`` may be what is left of ``raw``: equal outside of the masks."""
     kept = (re.escape(piece.strip()) for piece in masking.MASKED.split(redacted))
