@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ import pytest
 from steno.core.records import (
     GapCause,
     GapPayload,
+    JobPayload,
     Kind,
     Origin,
     Record,
@@ -70,6 +71,40 @@ def gap(conversation: str, number: int) -> Record:
         source="transcript-stream", cause=GapCause.DISCONNECT, from_us=1, opened_at_us=AT_US
     )
     return _record(Kind.GAP, conversation, number, msgspec.json.encode(payload), 0)
+
+
+def job(
+    conversation: str,
+    number: int,
+    *,
+    webhook: bool = True,
+    transcript_id: str | None = None,
+    status: str = "completed",
+) -> Record:
+    """Return the stored end of a transcription job; ``conversation`` is its recording."""
+    is_done = status == "completed"
+    turn: dict[str, str | float | None] = {
+        "speaker_id": "speaker_1",
+        "text": f"that is {CANARY}",
+        "start_time": "2024-01-15T10:30:00.500Z",
+        "end_time": "2024-01-15T10:30:02.250Z",
+        "avg_confidence": 0.875,
+    }
+    payload = JobPayload(
+        job=f"job-{conversation}-{number}",
+        recording_id=conversation,
+        transcript_id=f"transcript-{number}" if transcript_id is None else transcript_id,
+        status=status,
+        metrics={"latency_seconds": 12.5, "word_error_rate": 0.125, "total_words": 3}
+        if is_done
+        else {},
+        speakers=[turn] if is_done else [],
+        processed_at="2024-01-15T10:31:00Z",
+        language="en-GB",
+        error="" if is_done else "TimedOut",
+        webhook=webhook,
+    )
+    return _record(Kind.JOB, conversation, number, msgspec.json.encode(payload), 0)
 
 
 def _record(kind: Kind, conversation: str, number: int, payload: bytes, revision: int) -> Record:
@@ -194,9 +229,13 @@ class SinkRules:
 def run_of(conversation: str, start: int, sink: Sink) -> list[Record]:
     """Return as many records of a conversation as one delivery may hold, five at most.
 
-    Sentences, or segments for a sink that takes nothing else.
+    Sentences, or segments or ends of jobs for a sink that takes nothing else.
     """
-    make = sentence if Kind.SENTENCE in sink.kinds else segment
+    make: Callable[[str, int], Record] = job
+    if Kind.SENTENCE in sink.kinds:
+        make = sentence
+    elif Kind.SEGMENT in sink.kinds:
+        make = segment
     return [make(conversation, start + i) for i in range(min(5, sink.shape.max_records))]
 
 

@@ -81,6 +81,7 @@ class JobWebhookSettings:
         max_in_flight: Requests at once.
         max_per_host: Requests to one host at once.
         max_waiting: Requests that may wait for a turn at one host, ``slot_wait_s`` at most.
+        schedule_s: Delay before each attempt, seconds; as many as there are attempts.
     """
 
     secret: Secret
@@ -91,6 +92,7 @@ class JobWebhookSettings:
     max_per_host: int = 8
     max_waiting: int = 24
     slot_wait_s: float = 2.0
+    schedule_s: tuple[float, ...] = RETRY_SCHEDULE_S
 
 
 class _Job(msgspec.Struct, frozen=True, gc=False):
@@ -273,7 +275,7 @@ class JobWebhookSink:
         try:
             answer = await poster.post(receiver.url, headers, body)
         except SinkUnavailable as error:
-            return _failed(record, job, number, str(error.fields["cause"]), None)
+            return self._failed(record, job, number, str(error.fields["cause"]), None)
         return self._judge(record, job, number, receiver.url, answer)
 
     def _judge(self, record: Record, job: _Job, number: int, url: URL, answer: Answer) -> _Attempt:
@@ -288,7 +290,18 @@ class JobWebhookSink:
                     status=answer.status,
                 )
             return _refused(record, job, number, "EndpointGone")
-        return _failed(record, job, number, _reason(answer.status), answer.retry_after_s)
+        reason = _reason(answer.status)
+        return self._failed(record, job, number, reason, answer.retry_after_s)
+
+    def _failed(
+        self, record: Record, job: _Job, number: int, failure: str, wish_s: float | None
+    ) -> _Attempt:
+        """Return a failure with the delay that follows; after the last the relay gives up."""
+        schedule_s = self._settings.schedule_s
+        is_final = number >= len(schedule_s)
+        delay_s = 0.0 if is_final else max(schedule_s[number], wish_s or 0.0)
+        told = _outcome(record, job, number, failure, is_final=is_final)
+        return _Attempt(told, Retry(failure, delay_s))
 
     def _poster(self, *, is_listed: bool) -> Poster:
         settings = self._settings
@@ -297,6 +310,7 @@ class JobWebhookSink:
             max_in_flight=settings.max_in_flight,
             deadline_s=settings.deadline_s,
             resolver=self._resolver,
+            max_wish_s=MAX_WISH_S,
         )
 
 
@@ -328,14 +342,6 @@ def _reason(status: int) -> str:
 def _refused(record: Record, job: _Job, number: int, failure: str) -> _Attempt:
     """Return the end of a webhook that no later attempt would help."""
     return _Attempt(_outcome(record, job, number, failure, is_final=True), Reject(failure))
-
-
-def _failed(record: Record, job: _Job, number: int, failure: str, wish_s: float | None) -> _Attempt:
-    """Return a failure with the delay that follows; after the last the relay gives up itself."""
-    is_final = number >= len(RETRY_SCHEDULE_S)
-    delay_s = 0.0 if is_final else max(RETRY_SCHEDULE_S[number], min(wish_s or 0.0, MAX_WISH_S))
-    told = _outcome(record, job, number, failure, is_final=is_final)
-    return _Attempt(told, Retry(failure, delay_s))
 
 
 def _outcome(

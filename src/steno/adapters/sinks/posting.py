@@ -18,7 +18,7 @@ from yarl import URL
 
 from steno import __version__
 from steno.adapters.ssrf import EgressRules, forbids
-from steno.core.timing import parse_retry_after
+from steno.core.timing import RETRY_AFTER_CAP_S, parse_retry_after
 from steno.errors import SinkUnavailable
 
 MAX_BODY_BYTES: Final = 64 * 1024  # of an answer; it is read only so the connection can be kept
@@ -58,6 +58,7 @@ class Poster:
         max_in_flight: Most connections in use.
         deadline_s: Limit of a request, from resolving the name to the end of the answer.
         resolver: Finds addresses of names; what it finds is checked.
+        max_wish_s: Longest wait an answer can ask for.
     """
 
     def __init__(
@@ -67,11 +68,13 @@ class Poster:
         max_in_flight: int,
         deadline_s: float,
         resolver: AbstractResolver | None = None,
+        max_wish_s: float = RETRY_AFTER_CAP_S,
     ) -> None:
         self._rules = rules
         self._limit = max_in_flight
         self._deadline_s = deadline_s
         self._resolver = resolver
+        self._max_wish_s = max_wish_s
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -103,8 +106,10 @@ class Poster:
             # not worth reading, and closing is the only way to stop the peer.
             if not await _is_short(response.content):
                 response.close()
-            wish = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-            return Answer(response.status, wish)
+            wish_s = parse_retry_after(
+                response.headers.get("Retry-After"), datetime.now(UTC), self._max_wish_s
+            )
+            return Answer(response.status, wish_s)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
