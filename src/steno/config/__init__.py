@@ -1,6 +1,11 @@
 """Typed settings: one frozen ``Config``, parsed once from file, environment and options."""
 
-from steno.config.checks import require_diarisation, require_live, require_media
+from steno.config.checks import (
+    require_diarisation,
+    require_live,
+    require_media,
+    require_transcribe,
+)
 from steno.config.loading import find_file, load, read_secret
 from steno.config.settings import (
     AnyDestination,
@@ -24,6 +29,7 @@ from steno.config.settings import (
     Source,
     Speech,
     Store,
+    Transcribe,
     WebhookDestination,
 )
 from steno.config.showing import show
@@ -50,6 +56,7 @@ __all__ = [
     "Source",
     "Speech",
     "Store",
+    "Transcribe",
     "WebhookDestination",
     "find_file",
     "load",
@@ -57,5 +64,6 @@ __all__ = [
     "require_diarisation",
     "require_live",
     "require_media",
+    "require_transcribe",
     "show",
 ]

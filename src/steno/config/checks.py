@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ def check(config: Config) -> list[ConfigError]:
         *_diarisation(config),
         *_media(config),
         *_speech(config),
+        *_transcribe(config),
         *_observability(config),
         *_destinations(config),
     ]
@@ -60,6 +62,15 @@ def require_diarisation(config: Config) -> None:
     follows = bool(wanted.conversations or wanted.queues or wanted.users)
     notified = wanted.source is SegmentSource.NOTIFICATIONS
     _require_source(config, "diarisation", nothing=notified and not follows)
+
+
+def require_transcribe(config: Config) -> None:
+    """Make sure that ``steno transcribe`` has what it needs to connect.
+
+    Raises:
+        ConfigError: A credential is missing.
+    """
+    _require_source(config, "transcribe", nothing=False)
 
 
 def _require_source(config: Config, section: str, *, nothing: bool) -> None:
@@ -233,6 +244,26 @@ def _diarisation(config: Config) -> Iterator[ConfigError]:
         )
     if wanted.subscribe and not wanted.events:
         yield _wrong(config, "diarisation.events", "no event type", "Name one, or set subscribe.")
+
+
+def _transcribe(config: Config) -> Iterator[ConfigError]:
+    wanted = config.transcribe
+    for first, most in (("poll_first_s", "poll_max_s"), ("retry_first_s", "retry_max_s")):
+        if getattr(wanted, first) > getattr(wanted, most):
+            yield ConfigError(
+                "the first wait is longer than the longest",
+                setting=f"transcribe.{first}",
+                fix=f"Raise transcribe.{most}.",
+            )
+    for entry in wanted.webhook_allow:
+        try:
+            ip_network(entry, strict=False)
+        except ValueError:
+            yield ConfigError(
+                "an allow-list entry is not a network",
+                setting="transcribe.webhook_allow",
+                fix="Write an address or a network such as 10.0.0.0/8.",
+            )
 
 
 def _observability(config: Config) -> Iterator[ConfigError]:

@@ -47,6 +47,8 @@ TUTORIAL_NAMES: tuple[tuple[str, str], ...] = (
     ("CONVERSATION_ID", "live.conversations"),
     ("GENESYS_CONVERSATION_ID", "live.conversations"),
     ("TRANSCRIPTION_GRPC_ADDR", "speech.address"),
+    ("RECORDING_ID", "transcribe.recordings"),
+    ("WEBHOOK_URL", "transcribe.webhook"),
 )
 
 # STENO_ names that are no settings: the file to read, the token of `steno consume`, what

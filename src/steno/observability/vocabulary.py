@@ -135,6 +135,11 @@ EVENTS: Final[dict[str, str]] = {
     "process.stray_error": "A thread or finaliser raised what nobody caught: a bug, report it.",
     "recorded.message_unreadable": "A recorded message could not be read; its content is gone.",
     "recorded.read": "Recorded events have been read; closing line with their totals.",
+    "recordings.job_ended": "A transcription job has ended; closing line with its totals.",
+    "recordings.rate_held": "The transcription service limits our rate: every job waits.",
+    "recordings.words_left_out": (
+        "Words of a transcript could not be read, or redacted (`lost` turns), and were left out."
+    ),
     "sink.close_timed_out": "At the end, a destination did not take what was on its way in time.",
     "sink.credentials_refused": "A consumer refuses our token or certificate.",
     "sink.endpoint_disabled": "A webhook's endpoint is gone; it is left alone until a restart.",

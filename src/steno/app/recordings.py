@@ -1,0 +1,390 @@
+"""Building ``recordings``: the list of jobs, the way to the service, records and audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import random
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from steno import __version__
+from steno.adapters.audit_log import AuditLog, AuditPlaces
+from steno.adapters.audit_log.files import file_lines, rotated_files
+from steno.adapters.job_store import SqliteJobStore
+from steno.adapters.platform_http import RecordingJobsApi
+from steno.adapters.state_dir import StateDir
+from steno.app.capability import make_redactor
+from steno.app.gateway import open_delivery
+from steno.app.platform import Platform, first_token, hosts_of, open_platform, utc_us
+from steno.config import Config, OAuthShape
+from steno.core.audit_chain import EntryLine, decode_line, timestamp
+from steno.errors import StorageError
+from steno.observability import LogTelemetry
+from steno.ports.jobs import EndedJob, Job, JobState, JobStore
+from steno.recordings.calls import WebhookDesk, WriteFile
+from steno.recordings.ending import Identity, audit_request
+from steno.recordings.job import Doubt, JobMachine, Policy, plan
+from steno.recordings.requests import BadLine, GoodLine, Line, RequestRules
+from steno.recordings.service import RecordingsService, ServiceSettings, Surroundings, Tally
+from steno.recordings.turns import Turn
+from steno.wire.oauth import Feature
+
+Again = Literal["failed", "all"]
+
+_ADDED_AT_ONCE = 2000
+_MAX_RUNS = 1000
+_SUBMIT_SHARE = 8 / 9  # of settle_s: 40 s of 45
+_NOT_AN_ACTOR = re.compile(r"[^A-Za-z0-9._@:-]")
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeOptions:
+    """What one run is told beside the settings.
+
+    Attributes:
+        out: Path or address of the transcripts, ``{recording}`` in it stands for the id; ``-``
+            for standard output; empty for none.
+        again: Which of the jobs that have ended before are done once more.
+        on_line: Told of every line that is no job.
+        on_changed: Told of every end, with the number of jobs there are.
+    """
+
+    batch: str = ""
+    out: str = ""
+    redact: bool = True
+    again: Again | None = None
+    reference: str | None = None
+    on_line: Callable[[Line], None] = lambda line: None
+    on_changed: Callable[[Tally, int], None] = lambda tally, total: None
+
+
+@dataclass(slots=True)
+class Added:
+    """What became of the input.
+
+    Attributes:
+        new: Jobs that were not known.
+        known: Jobs that were, by the state they were in.
+        paused: Of those, how many are paused.
+        bad: Lines that are no request.
+    """
+
+    new: int = 0
+    known: dict[str, int] = field(default_factory=dict)
+    paused: int = 0
+    bad: int = 0
+    ids: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run did; ``rates`` compares with a reference where there was one."""
+
+    added: Added
+    tally: Tally
+    left: int
+    calls: int
+    seconds: float
+    drained: bool
+    rates: object | None = None
+
+
+def rules_of(config: Config) -> RequestRules:
+    """Return what requests may ask for."""
+    wanted = config.transcribe
+    return RequestRules(languages=wanted.languages, allow=wanted.webhook_allow)
+
+
+def machine_of(config: Config) -> JobMachine:
+    """Build the machine of the settings."""
+    wanted = config.transcribe
+    return JobMachine(
+        Policy(
+            poll_first_s=wanted.poll_first_s,
+            poll_cap_s=wanted.poll_max_s,
+            max_retries=wanted.retries,
+            retry_first_s=wanted.retry_first_s,
+            retry_cap_s=wanted.retry_max_s,
+            total_s=wanted.deadline_s,
+            settle_s=wanted.settle_s,
+            doubt=Doubt(wanted.doubt),
+            unlookable=Doubt(wanted.unlookable),
+        )
+    )
+
+
+async def transcribe(
+    config: Config,
+    lines: Iterable[Line],
+    *,
+    stop: asyncio.Event,
+    telemetry: LogTelemetry,
+    options: TranscribeOptions,
+    desk: WebhookDesk | None = None,
+) -> Outcome:
+    """Add the requests to the list of jobs and carry out every job that is not ended.
+
+    Jobs that an earlier run left are carried out too.
+
+    Raises:
+        ConfigError, AuthError: It can never work as it is set up.
+        StorageError: A store, a file or the audit log failed.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with AsyncExitStack() as stack:
+        state = StateDir(config.state_dir)
+        state.prepare()
+        stack.enter_context(state)
+        platform = await _platform(config, stack, state, telemetry)
+        await first_token(platform, stop, telemetry)
+        store = await asyncio.to_thread(SqliteJobStore.open, state.jobs)
+        stack.push_async_callback(store.close)
+        places = AuditPlaces.of(state.root)
+        audit = await stack.enter_async_context(AuditLog(places, telemetry=telemetry))
+        # No capability by name: without a destination, records stay in the store.
+        delivery = await open_delivery(config, state, stack, telemetry=telemetry, features=())
+        group = hosts_of(config).api.authority
+        added = await add_jobs(store, lines, host_group=group, options=options)
+        waiting = (await store.counts()).total - (await store.counts()).ended
+        comparison = _Comparison(options.reference)
+
+        async def told(ends: Sequence[EndedJob]) -> Collection[str]:
+            return await asyncio.to_thread(entered, places.log, ends)
+
+        service = RecordingsService(
+            store,
+            RecordingJobsApi(platform.primary.http, limit_s=config.platform.request_timeout_s),
+            machine_of(config),
+            Surroundings(
+                records=delivery.store,
+                auditor=audit,
+                telemetry=telemetry,
+                identity=Identity(group, _actor(), __version__),
+                redactor=make_redactor(config) if options.redact else None,
+                told=told,
+                utc_us=utc_us,
+                draw=random.random,
+                write=writer_of(options.out),
+                compare=comparison.take if options.reference is not None else None,
+                desk=desk,
+                changed=lambda tally: options.on_changed(tally, max(waiting, tally.ended)),
+            ),
+            service_settings(config),
+        )
+        renewing = [asyncio.create_task(each.run(), name="tokens") for each in platform.managers]
+        try:
+            tally = await service.run(stop)
+        finally:
+            for task in renewing:
+                task.cancel()
+            await asyncio.gather(*renewing, return_exceptions=True)
+        drained = await delivery.drain(0.0 if stop.is_set() else config.delivery.drain_s)
+        counts = await store.counts()
+        return Outcome(
+            added,
+            tally,
+            counts.total - counts.ended,
+            service.calls,
+            loop.time() - started,
+            drained,
+            comparison.rates,
+        )
+
+
+def service_settings(config: Config) -> ServiceSettings:
+    """Return how jobs are carried out."""
+    wanted = config.transcribe
+    return ServiceSettings(
+        concurrency=wanted.concurrency,
+        per_minute=wanted.per_minute,
+        submit_limit_s=wanted.settle_s * _SUBMIT_SHARE,
+        preflight=wanted.preflight,
+        strict_words=wanted.strict_words,
+    )
+
+
+async def _platform(
+    config: Config, stack: AsyncExitStack, state: StateDir, telemetry: LogTelemetry
+) -> Platform:
+    return await open_platform(
+        config,
+        stack,
+        tokens_dir=state.tokens,
+        telemetry=telemetry,
+        features=(Feature.TRANSCRIBE,),
+        shape=OAuthShape.FORM,
+    )
+
+
+# --- input -----------------------------------------------------------------------------------
+
+
+async def add_jobs(
+    store: JobStore, lines: Iterable[Line], *, host_group: str, options: TranscribeOptions
+) -> Added:
+    """Store a job for each request; whatever is known stays as it is."""
+    added = Added()
+    jobs: list[Job] = []
+    for line in lines:
+        if not isinstance(line, GoodLine):
+            added.bad += isinstance(line, BadLine)
+            options.on_line(line)
+            continue
+        if line.warnings:
+            options.on_line(line)
+        jobs.append(plan(line.request, host_group=host_group, now_us=utc_us(), batch=options.batch))
+        if len(jobs) == _ADDED_AT_ONCE:
+            await _add(store, jobs, host_group, options, added)
+            jobs.clear()
+    await _add(store, jobs, host_group, options, added)
+    return added
+
+
+async def _add(
+    store: JobStore, jobs: list[Job], host_group: str, options: TranscribeOptions, added: Added
+) -> None:
+    for job, new in zip(jobs, await store.add(jobs), strict=True):
+        if new:
+            added.new += 1
+            added.ids.add(job.id)
+            continue
+        found = await store.get(job.id)
+        run = 0
+        while found is not None and _is_wanted_again(found, options.again) and run < _MAX_RUNS:
+            run += 1
+            job = plan(
+                job.request,
+                host_group=host_group,
+                now_us=utc_us(),
+                batch=options.batch,
+                run=run,
+            )
+            if (await store.add([job]))[0]:
+                added.new += 1
+                found = None
+            else:
+                found = await store.get(job.id)
+        added.ids.add(job.id)
+        if found is not None:
+            added.known[found.state.value] = added.known.get(found.state.value, 0) + 1
+            added.paused += bool(found.paused_us)
+
+
+def _is_wanted_again(job: Job, again: Again | None) -> bool:
+    if again is None or not job.has_ended:
+        return False
+    return again == "all" or job.state is not JobState.COMPLETED
+
+
+# --- output ----------------------------------------------------------------------------------
+
+
+def require_out(out: str) -> None:
+    """Find out before the work that transcripts cannot be written there.
+
+    Raises:
+        ConfigError: It names no target, or its folder is not there or not ours to write in.
+    """
+    from steno.adapters.exports.targets import require_target
+
+    if out:
+        require_target(_template(out))
+
+
+def is_per_recording(out: str) -> bool:
+    """Tell whether every recording gets a file of its own."""
+    return "{recording}" in out
+
+
+def writer_of(out: str) -> WriteFile | None:
+    """Return what writes transcripts; None for an empty address."""
+    if not out:
+        return None
+    from steno.adapters.exports.targets import ReaderGone, target_of
+
+    target = target_of(_template(out), None)
+
+    def write(job: Job, pieces: Iterator[bytes]) -> None:
+        try:
+            target.write(job.request.recording_id, pieces)
+        except ReaderGone:
+            raise StorageError("nobody reads standard output any more") from None
+
+    return write
+
+
+def _template(out: str) -> str:
+    return out.replace("{recording}", "{conversation}")
+
+
+class _Comparison:
+    """True error rates of the one transcript that there is a reference for."""
+
+    def __init__(self, reference: str | None) -> None:
+        self._reference = reference
+        self.rates: object | None = None
+
+    def take(self, job: Job, turns: Sequence[Turn]) -> None:
+        from steno.adapters.error_rates import error_rates
+
+        del job
+        if self._reference is not None:
+            said = " ".join(turn.text for turn in turns)
+            self.rates = msgspec.to_builtins(error_rates(self._reference, said))
+
+
+# --- audit -----------------------------------------------------------------------------------
+
+
+def _actor() -> str:
+    """Return who runs this, in the audit log's grammar."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # no name for the user's number
+        name = "unknown"
+    return _NOT_AN_ACTOR.sub("_", name)[:128].lstrip(".@:-") or "unknown"
+
+
+def entered(log: Path, ends: Sequence[EndedJob]) -> set[str]:
+    """Return the ids of ended jobs that have their entry in an audit log already.
+
+    An entry is a job's if it tells the same end of the same transcript and request and is not
+    older than the end. Blocks; files that were last written before the first end are not read.
+    """
+    waiting: dict[object, list[Job]] = {}
+    for end in ends:
+        waiting.setdefault(_end_of(end.job), []).append(end.job)
+    first_us = min(end.job.ended_us for end in ends)
+    found: set[str] = set()
+    for path in (*rotated_files(log), log):
+        try:
+            if path.stat().st_mtime_ns // 1000 < first_us:
+                continue
+        except OSError:
+            continue
+        for body in file_lines(path):
+            line = decode_line(body.removesuffix(b"\n"))
+            if isinstance(line, EntryLine) and line.event == "job_ended":
+                key = (line.recording_id, line.transcript_id, line.status, line.request)
+                jobs = waiting.get(key, [])
+                if jobs and line.timestamp >= _told_at(jobs[0].ended_us):
+                    found.add(jobs.pop(0).id)
+    return found
+
+
+def _end_of(job: Job) -> object:
+    request = audit_request(job.request)
+    return (job.request.recording_id, job.transcript_id or None, job.state.value, request)
+
+
+def _told_at(at_us: int) -> str:
+    return timestamp(datetime.fromtimestamp(at_us / 1_000_000, tz=UTC))
