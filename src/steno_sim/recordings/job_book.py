@@ -20,7 +20,7 @@ from steno_sim.recordings.talk import draw, recording_id
 Fate = Literal["completed", "failed", "never", "no_result", "bad_words", "silent"]
 Status = Literal["queued", "processing", "completed", "failed"]
 MAX_JOBS = 1_000_000
-MAX_DOUBLED = 100
+MAX_DOUBLED = 20
 _FATES: tuple[Fate, ...] = ("failed", "never", "no_result", "bad_words", "silent")
 
 

@@ -92,7 +92,10 @@ class JobService:
         return truth_of(self.book, recording, language)
 
     def stats(self) -> dict[str, object]:
-        """Give the counts of jobs, of requests at a time, and of what went wrong on purpose."""
+        """Give the counts of jobs, of requests at a time, and of what went wrong on purpose.
+
+        Requests meet only where answers take time: see ``answer_s`` and ``slow``.
+        """
         return self.book.stats(_now()) | {
             "peak_requests": self.peak_in_flight,
             "struck": dict(sorted(self.struck.items())),
@@ -113,9 +116,12 @@ class JobService:
 
     async def _troubled(self, request: web.Request, handler: Any) -> web.StreamResponse:
         settings = self.settings
+        takes_s = self._dice.uniform(*settings.answer_s)
         if self._chance(settings.slow):
             self._note("slow")
-            await asyncio.sleep(settings.slow_s / settings.clock)
+            takes_s += settings.slow_s
+        if takes_s:
+            await asyncio.sleep(takes_s / settings.clock)
         self._burst()
         at = self._dice.random() if settings.errors + settings.lost + settings.dropped else 1.0
         if at < settings.errors:

@@ -31,6 +31,7 @@ in which requests come.
 ``errors``                  share of requests answered 500, 502 (as a page), 503 or 504
 ``lost dropped``            shares of requests cut off without an answer: ``lost`` before they
                             had an effect, ``dropped`` after it (the job exists)
+``answer_s``                time that every answer takes (0): what makes requests meet
 ``slow slow_s``             share of requests whose answer takes so long (3)
 ``burst_every burst_size``  after so many requests (0: never) so many (20) are answered 429;
                             every second burst lacks ``Retry-After``
@@ -67,6 +68,7 @@ LANGUAGES = ("en-US", "en-GB", "es-ES", "fr-FR", "de-DE")
 MAX_WORDS = 1_000_000
 MAX_RECORDINGS = 1_000_000
 MAX_SPEAKERS = 8
+_RANGES = ("queued_s", "processing_s", "words", "answer_s", "item_s")
 
 Encoding = Literal["pcm", "ulaw", "alaw"]
 Layout = Literal["mono", "stereo", "dual"]
@@ -105,6 +107,7 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     errors: float = 0.0
     lost: float = 0.0
     dropped: float = 0.0
+    answer_s: tuple[float, float] = (0.0, 0.0)
     slow: float = 0.0
     slow_s: float = 3.0
     burst_every: int = 0
@@ -116,7 +119,7 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check_shares(self, "missing", "forbidden")
         _check_shares(self, "errors", "lost", "dropped")
         _check_shares(self, "slow")
-        _check_ranges(self, "queued_s", "processing_s", "words")
+        _check_ranges(self, "queued_s", "processing_s", "words", "answer_s")
         _check(self.clock > 0, "clock is above 0")
         _check(0.05 <= self.confidence <= 0.99, "confidence is from 0.05 to 0.99")
         _check(1 <= self.speakers <= MAX_SPEAKERS, f"speakers are 1 to {MAX_SPEAKERS}")
@@ -173,7 +176,7 @@ def parse_settings(kind: type[_Settings], pairs: list[str]) -> _Settings:
             raise ValueError(f"{key!r} is no setting of {kind.__name__} (write KEY=VALUE)")
         if isinstance(fields[key].default, tuple):
             parts: object = [part.strip() for part in value.split(",")]
-            if key in ("queued_s", "processing_s", "words", "item_s") and "," not in value:
+            if key in _RANGES and "," not in value:
                 parts = [value, value]
         else:
             parts = value.strip()
