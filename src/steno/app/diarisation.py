@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from steno.adapters.platform_http import NotificationsApi
-from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.timeline import TimelineReader
 from steno.app.capability import Capability, RunOptions, Shared, make_redactor, make_spine
-from steno.app.exports import ExportRequest, export_stored, is_appended, request_of, require_export
+from steno.app.exports import ExportRequest, export_once, is_appended, request_of, require_export
 from steno.app.platform import (
     Platform,
     dialer_of,
@@ -40,7 +39,6 @@ from steno.diarisation.roster import (
 )
 from steno.diarisation.roster_service import RosterService
 from steno.diarisation.segments import SegmentPipeline, SegmentSettings
-from steno.errors import StenoError
 from steno.feeds.event_socket import EventSocketFeed, EventSocketSettings, StreamSettings
 from steno.ports import LiveFeed, Telemetry
 from steno.spine.service import SpineService
@@ -283,21 +281,6 @@ def _exports(shared: Shared, request: ExportRequest) -> Work | None:
             except TimeoutError:
                 pass
             asked.clear()
-            await _export_once(shared.state, request, shared.telemetry)
+            await export_once(shared.state.database, request, shared.telemetry)
 
     return work
-
-
-async def _export_once(state: StateDir, request: ExportRequest, telemetry: Telemetry) -> None:
-    began = time.monotonic()
-    try:
-        report = await asyncio.to_thread(export_stored, state.database, request)
-    except StenoError as error:
-        telemetry.warning("diarisation.export_failed", error_class=error.error_class)
-        return
-    telemetry.info(
-        "diarisation.exported",
-        count=report.segments,
-        conversations=report.conversations,
-        duration_s=round(time.monotonic() - began, 3),
-    )

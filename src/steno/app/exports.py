@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,19 @@ from steno.diarisation.exports import (
     text_form,
 )
 from steno.diarisation.views import SegmentView, turns, views
-from steno.errors import ObjectMissing
-from steno.ports import Sink, Timeline
+from steno.errors import ObjectMissing, StenoError
+from steno.ports import Sink, Telemetry, Timeline
 
 if TYPE_CHECKING:
     from steno.adapters.exports import ExportReport, Form
+
+FOLLOWED = "export.followed"
+"""Destination of the export that is appended to; no setting can name one so. It is the same for
+every file: a store knows a limited number of destinations in its life, and what one file did not
+get before the end of a run would else wait, and be kept, for a run that follows it again."""
+
+END_S = 5.0
+"""How long an export may take to notice that it is to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +94,10 @@ def following_sink(config: Config) -> Sink | None:
         return None
     from steno.adapters.sinks.segments import SegmentLinesSink
 
-    told = f"{request.out}\n{request.format}\n{request.min_confidence}"
     return SegmentLinesSink(
         request.out,
         form=form,
-        # Another file is another destination: what one has is no promise for the other.
-        name=f"export-{hashlib.sha256(told.encode()).hexdigest()[:8]}",
+        name=FOLLOWED,
         one_conversation=len(request.conversations) == 1,
     )
 
@@ -141,6 +148,52 @@ def export_stored(
             progress=progress,
             stop=stop,
         )
+
+
+async def export_once(database: Path, request: ExportRequest, telemetry: Telemetry) -> None:
+    """Export beside the collecting, and log how that went.
+
+    When it is cancelled it returns once nothing is written any more: the export at the end
+    writes the same file.
+    """
+    began = time.monotonic()
+    ended = Event()
+    writing = asyncio.ensure_future(asyncio.to_thread(export_stored, database, request, stop=ended))
+    # When we are cancelled, nobody asks what came of it.
+    writing.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    try:
+        report = await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        ended.set()
+        await asyncio.wait([writing], timeout=END_S)
+        raise
+    except Exception as error:  # noqa: BLE001 - an export must not end the collecting
+        name = error.error_class if isinstance(error, StenoError) else type(error).__name__
+        telemetry.warning("diarisation.export_failed", error_class=name)
+        return
+    telemetry.info(
+        "diarisation.exported",
+        count=report.segments,
+        conversations=report.conversations,
+        duration_s=round(time.monotonic() - began, 3),
+    )
+
+
+def any_met(database: Path, request: ExportRequest) -> bool:
+    """Tell whether an export would hold anything; blocks on the disk.
+
+    Raises:
+        StorageError: Reading failed.
+    """
+    from steno.adapters.store_sqlite.timeline import TimelineReader
+
+    try:
+        reader = TimelineReader(database)
+    except ObjectMissing:
+        return False
+    with reader:
+        found = _conversations(reader, request)
+        return any(next(segments, None) is not None for _, segments in found)
 
 
 def _form(wanted: Format) -> Form[SegmentView]:

@@ -19,7 +19,18 @@ from steno.cli.common import (
     make_telemetry,
     run_async,
 )
-from steno.cli.diarise_report import instant_us, report
+from steno.cli.diarise_export import (
+    ConfidenceOption,
+    ConversationOption,
+    FormatOption,
+    OutOption,
+    TurnsOption,
+    export,
+    export_signal,
+    nothing_met,
+    written,
+)
+from steno.cli.diarise_report import report
 from steno.cli.diarise_score import score
 
 if TYPE_CHECKING:
@@ -43,47 +54,6 @@ CAUSES = {
     "no_finals": "only partial segments came, none became final",
 }
 """Likely causes of a conversation of which nothing is in the result, and what they mean."""
-
-Format = Literal["json", "jsonl", "csv", "parquet", "rttm", "srt", "vtt"]
-
-OutOption = Annotated[
-    str | None,
-    typer.Option(
-        help="File, - (standard output), or s3://, gs://, az://, file:///. {conversation} in it "
-        "makes one export of each conversation. [default: -]",
-        metavar="WHERE",
-        show_default=False,
-    ),
-]
-FormatOption = Annotated[
-    Format | None,
-    typer.Option(
-        "--format", help="By the ending of --out when not given, else json.", show_default=False
-    ),
-]
-ConfidenceOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Leave out segments below this confidence (0.85 unless set).",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-    ),
-]
-TurnsOption = Annotated[
-    float | None,
-    typer.Option(
-        "--turns",
-        help="Merge segments of one speaker whose pause is at most so many seconds.",
-        metavar="PAUSE_S",
-        min=0.0,
-        show_default=False,
-    ),
-]
-ConversationOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Only this conversation; repeat for more.", metavar="ID"),
-]
 
 
 @app.callback()
@@ -208,48 +178,7 @@ def diarise(
     raise typer.Exit(_collect(settings, Output(json=json), tuple(events or ()), turns))
 
 
-@app.command("export")
-def export(
-    out: OutOption = None,
-    output_format: FormatOption = None,
-    min_confidence: ConfidenceOption = None,
-    turns: TurnsOption = None,
-    conversation: ConversationOption = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Only conversations with a segment stored since (RFC 3339, or a date).",
-            metavar="TIME",
-            show_default=False,
-        ),
-    ] = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    state_dir: StateDirOption = None,
-    log_level: LogLevelOption = None,
-) -> None:
-    """Export what has been collected, also beside a running `steno diarise`.
-
-    Exits 5 when no segment meets the threshold.
-
-    Example: steno diarise export --format vtt --out 'calls/{conversation}.vtt'
-    """
-    from steno.app.exports import ExportRequest, form_of
-
-    overrides: dict[str, object] = {"diarisation.min_confidence": min_confidence}
-    settings = load_settings(config, state_dir=state_dir, log_level=log_level, overrides=overrides)
-    where = out or settings.diarisation.out or "-"
-    request = ExportRequest(
-        out=where,
-        format=form_of(where, output_format or (None if out else settings.diarisation.format)),
-        min_confidence=settings.diarisation.min_confidence,
-        pause_s=turns,
-        conversations=tuple(conversation or ()),
-        since_us=instant_us(since),
-    )
-    raise typer.Exit(run_async(lambda stop: _export(settings, Output(json=json), request, stop)))
-
-
+app.command("export")(export)
 app.command("report")(report)
 app.command("score")(score)
 
@@ -303,15 +232,10 @@ async def _run(
     events: tuple[str, ...],
     stop: asyncio.Event,
 ) -> int:
-    import asyncio
-    import signal
-
     from steno.app import run_gateway
     from steno.app.capability import RunOptions
     from steno.app.exports import is_appended
 
-    export_now = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, export_now.set)
     progress = Progress("read", unit="MB", scale=1e-6)
     totals = await run_gateway(
         settings,
@@ -322,81 +246,21 @@ async def _run(
             events=events,
             on_progress=progress.show if events else None,
             export=request,
-            export_now=export_now,
+            export_now=export_signal(),
         ),
     )
     progress.end()
+    cut_off = bool(events) and stop.is_set()
     details = totals.pop("diarisation")
     for cause in details["causes"]:
         out.note(f"conversation {cause['conversation']}: {CAUSES[cause['reason']]}")
-    if settings.diarisation.follow and is_appended(request):
-        exported: dict[str, object] = {"segments": totals["segments"]}
-        code = ExitCode.DONE if totals["segments"] else ExitCode.NOTHING_FOUND
-    else:
-        exported, code = await _written(settings, out, request, stop)
+    follows = settings.diarisation.follow and is_appended(request)
+    exported, code = await written(settings, out, request, stop, followed=follows)
     if code is ExitCode.NOTHING_FOUND:
-        out.note(_nothing(settings, details["audited"]))
+        out.note(await nothing_met(settings, request, details["audited"]))
+    if cut_off and code is ExitCode.DONE:
+        out.note("interrupted: not all of the recorded events were read")
+        code = ExitCode.INTERRUPTED
     if out.json and request.out != "-":
         out.result({**totals, **details, "export": exported})
     return code
-
-
-async def _export(
-    settings: Config, out: Output, request: ExportRequest, stop: asyncio.Event
-) -> int:
-    exported, code = await _written(settings, out, request, stop)
-    if code is ExitCode.NOTHING_FOUND:
-        out.note(_nothing(settings, {}))
-    if out.json and request.out != "-":
-        out.result(exported)
-    return code
-
-
-async def _written(
-    settings: Config, out: Output, request: ExportRequest, stop: asyncio.Event
-) -> tuple[dict[str, object], ExitCode]:
-    """Export in a thread, so that a signal can end it; return the report and the exit code."""
-    import asyncio
-    import threading
-
-    import msgspec
-
-    from steno.adapters.state_dir import StateDir
-    from steno.app.exports import export_stored
-
-    progress = Progress("exported", unit="segments")
-    ended = threading.Event()
-    interrupted = stop.is_set()  # the signal that ended the collecting is not this work's
-    waiter = asyncio.create_task(stop.wait(), name="stop")
-    if not interrupted:
-        waiter.add_done_callback(lambda done: None if done.cancelled() else ended.set())
-    try:
-        report = await asyncio.to_thread(
-            export_stored,
-            StateDir(settings.state_dir).database,
-            request,
-            progress=lambda segments: progress.show(segments, 0),
-            stop=ended,
-        )
-    finally:
-        waiter.cancel()
-        progress.end()
-    facts = msgspec.to_builtins(report)
-    if ended.is_set():
-        return facts, ExitCode.INTERRUPTED
-    if not report.segments and not report.cut_short:
-        return facts, ExitCode.NOTHING_FOUND
-    if request.out != "-":
-        out.note(
-            f"{report.segments} segments of {report.conversations} conversations exported"
-            f" ({request.format})"
-        )
-    return facts, ExitCode.DONE
-
-
-def _nothing(settings: Config, audited: dict[str, int]) -> str:
-    left = ", ".join(f"{reason} {count}" for reason, count in sorted(audited.items()))
-    threshold = settings.diarisation.min_confidence
-    return f"no segment met the confidence threshold {threshold:g}" + (
-        f"; not in the result: {left}" if left else ""
-    )

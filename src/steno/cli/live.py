@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,8 @@ from steno.cli.common import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
+
     from steno.config import Config
 
 
@@ -132,8 +134,6 @@ def destinations_of_options(
 
 def follow(settings: Config, out: Output, features: Collection[str]) -> None:
     """Run capabilities until a signal ends them; the totals follow under ``--json``."""
-    from steno.app import run_gateway
-    from steno.app.capability import RunOptions
     from steno.config import require_diarisation, require_live, require_media
 
     if "live" in features:
@@ -142,15 +142,37 @@ def follow(settings: Config, out: Output, features: Collection[str]) -> None:
         require_diarisation(settings)
     if "media" in features:
         require_media(settings)
-    telemetry = make_telemetry(settings)
-    summary = run_async(
-        lambda stop: run_gateway(
-            settings,
-            stop=stop,
-            telemetry=telemetry,
-            features=features,
-            options=RunOptions(on_listening=lambda address: out.note(f"listening on {address}")),
-        )
-    )
+    summary = run_async(lambda stop: _followed(settings, out, features, stop))
     if out.json:
         out.result(summary)
+
+
+async def _followed(
+    settings: Config, out: Output, features: Collection[str], stop: asyncio.Event
+) -> dict[str, Any]:  # Any: facts of several types
+    from steno.app import run_gateway
+    from steno.app.capability import RunOptions
+
+    export_now = None
+    if collects := "diarisation" in features:
+        from steno.cli.diarise_export import export_signal, written
+
+        export_now = export_signal()
+    summary = await run_gateway(
+        settings,
+        stop=stop,
+        telemetry=make_telemetry(settings),
+        features=features,
+        options=RunOptions(
+            on_listening=lambda address: out.note(f"listening on {address}"),
+            export_now=export_now,
+        ),
+    )
+    if collects and settings.diarisation.out:
+        from steno.app.exports import is_appended, request_of
+
+        request = request_of(settings)
+        followed = settings.diarisation.follow and is_appended(request)
+        facts, _ = await written(settings, out, request, stop, followed=followed)
+        summary["diarisation"]["export"] = facts
+    return summary
