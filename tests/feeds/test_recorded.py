@@ -279,6 +279,19 @@ async def test_other_event_types_are_ignored_and_counted(tmp_path: Path) -> None
     assert run.telemetry.totals["steno_feed_messages_total"] == 4
 
 
+async def test_chosen_conversations_are_picked_out(tmp_path: Path) -> None:
+    """As of a live socket: nothing is kept of calls that nobody asked for, nor of their ends."""
+    own = as_lines(spoken("a"), notified("b"), notified("", status="SESSION_ENDED"))
+    others = own.replace(CONVERSATION.encode(), b"another").replace(b'"u1"', b'"u2"')
+    run = Run(tmp_path, own + others, settings=RecordedSettings(conversations=(CONVERSATION,)))
+    target = await run.end()
+    assert target.texts() == ["a", "b"]
+    assert {one.conversation for one in target.of(Fragment)} == {CONVERSATION}
+    assert [one.conversation for one in target.of(ConversationEnded)] == [CONVERSATION]
+    assert not target.of(Quarantined)
+    assert (run.feed.progress.fragments, run.feed.progress.ignored) == (2, 2)
+
+
 async def test_a_full_target_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
     """No event is given before there is room again, and order is kept."""
     texts = [f"text {number}" for number in range(500)]

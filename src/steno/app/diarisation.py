@@ -220,7 +220,9 @@ def _recorded_feed(shared: Shared, stack: AsyncExitStack, attribution: Attributi
         timing=timing(),
         telemetry=shared.telemetry,
         settings=RecordedSettings(
-            events=config.diarisation.events, max_message_bytes=config.live.max_message_bytes
+            conversations=config.diarisation.conversations,
+            events=config.diarisation.events,
+            max_message_bytes=config.live.max_message_bytes,
         ),
         on_progress=told,
         on_roster=attribution.seen if isinstance(attribution, RecordedAttribution) else None,

@@ -64,12 +64,14 @@ class RecordedSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         shape: ``AUTO`` looks at each message.
+        conversations: Handed on; empty hands on all.
         events: Event socket: event types taken.
         max_message_bytes: Longer messages are quarantined.
         remembered: Notifications: utterances remembered, to drop their repeats.
     """
 
     shape: Shape = Shape.AUTO
+    conversations: tuple[str, ...] = ()
     events: tuple[str, ...] = event_socket.EVENTS
     max_message_bytes: int = event_socket.MAX_MESSAGE_BYTES
     remembered: int = notifications.MAX_REMEMBERED
@@ -82,8 +84,8 @@ class Progress:
     Attributes:
         done_bytes, total_bytes: As stored (packed); the total is None where a pipe is read.
         messages: Looked at, blank lines aside.
-        fragments: Pieces of speech in them.
-        ignored: Messages that are none of our business, and repeats.
+        fragments: Pieces of speech handed on.
+        ignored: Messages that are none of our business, repeats, and pieces of other conversations.
         malformed: Messages, or stretches of the input, that could not be read.
         damaged_files: Inputs that are broken or end in the middle.
     """
@@ -154,6 +156,7 @@ class RecordedFeed:
         self._timing = timing
         self._telemetry = telemetry
         self._shape = given.shape
+        self._only = frozenset(given.conversations) or None
         self._on_progress = on_progress
         self._on_roster = on_roster
         self._socket = event_socket.Decoder(given.events, max_bytes=given.max_message_bytes)
@@ -237,7 +240,7 @@ class RecordedFeed:
         """
         accept, decode = target.accept, self._socket.decode
         now, utc_us = self._timing.now(), self._timing.utc_us()
-        may_be_plain = self._shape is not Shape.NOTIFICATIONS
+        may_be_plain, only = self._shape is not Shape.NOTIFICATIONS, self._only
         fragments, begin, room = 0, at, True
         for data in batch.messages[at : at + STRIDE]:
             if may_be_plain and _TOPIC not in data and _RECEIVED not in data:
@@ -246,6 +249,9 @@ class RecordedFeed:
                 found = self._decode(data, now, utc_us)
             for event in found:
                 if type(event) is Fragment:
+                    if only is not None and event.conversation not in only:
+                        self.progress.ignored += 1
+                        continue
                     fragments += 1
                     room &= accept(event)
                 else:
@@ -291,7 +297,9 @@ class RecordedFeed:
             self._note(event.cause, batch, batch.place(at)[0])
             return target.accept(event)
         if isinstance(event, ConversationEnded):
-            return target.accept(event)
+            if self._only is None or event.conversation in self._only:
+                return target.accept(event)
+            return True
         if self._on_roster is not None and isinstance(event, notifications.Discovered):
             if event.roster is not None:
                 self._on_roster(event.roster)
