@@ -13,6 +13,7 @@ import pytest
 
 from conformance.sim_peers import peer, receive
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
+from steno_sim.recordings.settings import MediaSettings
 from steno_sim.region import RegionSettings
 from steno_sim.scenario import Call, Scenario, Turn
 from steno_sim.server import Simulator
@@ -171,3 +172,59 @@ async def test_the_sdk_reads_a_conversation_and_its_participants() -> None:
     assert anna.calls[0].disconnected_time == anna.end_time
     assert {c.state for p in found.participants for c in p.calls} == {"disconnected"}
     assert found.start_time == customer.start_time == customer.calls[0].connected_time
+
+
+async def test_the_sdk_downloads_recordings_by_batch_and_by_conversation() -> None:
+    """Submit, look, list and get: every field fits the SDK's models, and so does a 202."""
+    media = MediaSettings(item_s=(0, 0), layouts=("dual",), transcode_s=0.2)
+    async with Simulator("quiet", media=media) as sim:
+        one = sim.catalogue.recordings()[0]
+
+        def work() -> tuple[Any, list[Any], Any]:
+            platform = sdk()
+            api = platform.RecordingApi(signed_in(sim.url))
+            body = platform.BatchDownloadJobSubmission()
+            item = platform.BatchDownloadRequest()
+            item.conversation_id = one.conversation
+            body.batch_download_request_list = [item]
+            made = api.post_recording_batchrequests(body)
+            told = api.get_recording_batchrequest(made.id)
+            options = {"format_id": "WAV", "max_wait_ms": 0}
+            later = api.get_conversation_recording(one.conversation, one.id, format_id="WAV")
+            assert later.estimated_transcode_time_ms == 200
+            early = api.get_conversation_recordings(one.conversation, **options)
+            assert [r.estimated_transcode_time_ms for r in early] == [200]
+            assert early[0].media_uris is None
+            options["max_wait_ms"] = 5000
+            listed = api.get_conversation_recordings(one.conversation, **options)
+            single = api.get_conversation_recording(one.conversation, one.id, format_id="WAV")
+            known = set(platform.Recording().attribute_map.values())
+            assert set(one.facts()) | {"mediaUris"} <= known
+            return told, listed, single
+
+        told, listed, single = await asyncio.to_thread(work)
+    assert (told.job_id, told.status, told.expected_result_count) == (told.job_id, "Completed", 2)
+    assert [r.recording_id for r in told.results] == [one.id, one.id]
+    assert told.results[0].content_type == "audio/wav"
+    assert told.results[0].result_url.startswith(sim.url)
+    assert [r.id for r in listed] == [one.id] == [single.id]
+    assert set(single.media_uris) == {"0", "1"}
+    assert single.media_uris["1"].media_uri.startswith(sim.url)
+
+
+async def test_the_sdk_reads_why_a_download_failed() -> None:
+    """An unknown conversation is a result with a message, as the SDK tells it."""
+    async with Simulator("quiet", media=MediaSettings(item_s=(0, 0))) as sim:
+
+        def work() -> Any:
+            platform = sdk()
+            api = platform.RecordingApi(signed_in(sim.url))
+            body = platform.BatchDownloadJobSubmission()
+            item = platform.BatchDownloadRequest()
+            item.conversation_id = CALL
+            body.batch_download_request_list = [item]
+            return api.get_recording_batchrequest(api.post_recording_batchrequests(body).id)
+
+        told = await asyncio.to_thread(work)
+    assert (told.error_count, told.results[0].result_url) == (1, None)
+    assert told.results[0].error_msg

@@ -14,7 +14,7 @@ with one recording, and those of the recordings that ``--jobs recordings=N`` mak
 /_sim/recordings`` tells both ids. A batch download is in the recording's own codec, one result
 for each file; an item that fails has ``errorMsg``. Recordings of conversations are made in the
 format asked for: ``WAV`` or ``WAV_ULAW``, or ``NONE`` for none. The other formats, among them the
-platform's default, are not made here and answered 400. ``maxWaitMs`` (5000) is waited for what
+platform's default, are not made here and answered 400. The list waits ``maxWaitMs`` (5000) for what
 is being transcoded. Addresses need no token and really end: see ``url_ttl_s``.
 
 A request that is refused by the store, and an address that was never handed out, are XML.
@@ -130,7 +130,7 @@ class Platform:
     async def _list(self, request: web.Request) -> web.Response:
         found = self._of(request)
         encoding = _format(request)
-        if await self._transcoding(request, found, encoding):
+        if await self._transcoding(found, encoding, wait_ms=_wait_ms(request)):
             return self._later(found, as_list=True)
         return json_answer([self._told(request, r, encoding) for r in found])
 
@@ -139,7 +139,8 @@ class Platform:
         if not found:
             raise ApiRefusal(404, "not.found", "The recording was not found")
         encoding = _format(request)
-        if await self._transcoding(request, found, encoding):
+        # This call knows no maxWaitMs: it answers at once.
+        if await self._transcoding(found, encoding, wait_ms=0):
             return self._later(found, as_list=False)
         return json_answer(self._told(request, found[0], encoding))
 
@@ -158,17 +159,14 @@ class Platform:
             self._catalogue.adopt(conversation)
 
     async def _transcoding(
-        self, request: web.Request, found: list[Recording], encoding: Encoding | None
+        self, found: list[Recording], encoding: Encoding | None, *, wait_ms: int
     ) -> bool:
         """Begin what is asked for the first time, wait as asked, and tell whether it lasts."""
         if encoding is None or not self._settings.transcode_s:
             return False
         lasts = self._settings.transcode_s / self._settings.clock
         ready = max(self._ready.setdefault((r.id, encoding), _now() + lasts) for r in found)
-        text = request.query.get("maxWaitMs", "5000")
-        if not text.isdecimal() or int(text) > _MAX_WAIT_MS:
-            raise invalid("maxWaitMs", f"0 to {_MAX_WAIT_MS} is taken")
-        wait_s = int(text) / 1000 / self._settings.clock
+        wait_s = wait_ms / 1000 / self._settings.clock
         await asyncio.sleep(max(0.0, min(wait_s, ready - _now())))
         return ready > _now()
 
@@ -195,6 +193,13 @@ class Platform:
                 for n, file in enumerate(recording.files())
             }
         }
+
+
+def _wait_ms(request: web.Request) -> int:
+    text = request.query.get("maxWaitMs", "5000")
+    if not (text.isascii() and text.isdigit()) or int(text) > _MAX_WAIT_MS:
+        raise invalid("maxWaitMs", f"0 to {_MAX_WAIT_MS} is taken")
+    return int(text)
 
 
 def _format(request: web.Request) -> Encoding | None:

@@ -278,7 +278,7 @@ async def _answer(step: Step, reader: asyncio.StreamReader, writer: asyncio.Stre
         await _drip(writer, step.amount)
     else:
         size = [("Content-Length", f"{step.amount:.0f}")] if step.amount else []
-        writer.write(head(200, ("Content-Type", "text/plain"), *size))
+        writer.write(head(200, ("Content-Type", "text/plain"), ("Connection", "close"), *size))
         await _pour(writer, _PIECE, step.amount)
     return False
 
@@ -295,7 +295,7 @@ async def _pour(writer: asyncio.StreamWriter, piece: bytes, size: float) -> None
 
 
 async def _drip(writer: asyncio.StreamWriter, pause_s: float) -> None:
-    for letter in head(200, ("Content-Length", "2")) + b"ok":
+    for letter in head(200, ("Content-Length", "2"), ("Connection", "close")) + b"ok":
         writer.write(bytes([letter]))
         await writer.drain()
         await asyncio.sleep(pause_s)

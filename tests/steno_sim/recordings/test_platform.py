@@ -188,13 +188,17 @@ async def test_recordings_of_a_conversation_are_transcoded_first() -> None:
         none = await client.call("GET", f"{path}?formatId=NONE")
         early = await client.call("GET", f"{path}?formatId=WAV&maxWaitMs=0")
         ready = await client.call("GET", f"{path}?formatId=WAV")
-        single = await client.call("GET", f"{path}/{one.id}?formatId=WAV_ULAW&maxWaitMs=500")
+        ulaw = f"{path}/{one.id}?formatId=WAV_ULAW"
+        later = await client.call("GET", ulaw)
+        await asyncio.sleep(0.1)
+        single = await client.call("GET", ulaw)
         default = await client.call("GET", path)
         keys = ready.json[0]["mediaUris"]
         sounds = [parse_wav((await fetch(client, keys[k]["mediaUri"])).raw) for k in "01"]
         coded = await fetch(client, single.json["mediaUris"]["1"]["mediaUri"])
     assert "mediaUris" not in none.json[0]
     assert (early.status, early.json[0]["estimatedTranscodeTimeMs"]) == (202, 100)
+    assert (later.status, later.json["id"]) == (202, one.id)
     assert (ready.status, single.status, default.status) == (200, 200, 400)
     assert [s.channels for s in sounds] == [1, 1]
     voice = (1, 0) if one.swapped else (0, 1)
