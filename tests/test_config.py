@@ -16,10 +16,12 @@ from steno.config import (
     GrpcDestination,
     JsonlDestination,
     OAuthShape,
+    SegmentSource,
     Source,
     WebhookDestination,
     find_file,
     load,
+    require_diarisation,
     require_live,
     require_media,
     show,
@@ -291,6 +293,20 @@ def test_family_source_and_oauth_shape_follow_one_another() -> None:
                           "platform.family": "genesys-cloud"})  # fmt: skip
 
 
+def test_the_source_of_segments_follows_the_family_and_tells_it() -> None:
+    """The real platform has notifications only, for sentences and segments alike."""
+    config = load(None, HOME)
+    assert config.diarisation.source is SegmentSource.EVENT_SOCKET
+    config = load(None, HOME, {"diarisation.source": "notifications"})
+    assert config.platform.family is Family.GENESYS_CLOUD
+    assert config.platform.oauth_shape is OAuthShape.BASIC
+    assert config.live.source is Source.NOTIFICATIONS
+    config = load(None, HOME, {"live.source": "notifications"})
+    assert config.diarisation.source is SegmentSource.NOTIFICATIONS
+    with pytest.raises(ConfigError, match="no event socket"):
+        load(None, HOME, {"platform.family": "genesys-cloud", "diarisation.source": "event-socket"})
+
+
 @pytest.mark.parametrize(
     ("settings", "setting"),
     [
@@ -302,6 +318,11 @@ def test_family_source_and_oauth_shape_follow_one_another() -> None:
         ({"live.conversations": ("../etc",)}, "live.conversations"),
         ({"language.initial": "english!"}, "language.initial"),
         ({"features": ()}, "features"),
+        ({"diarisation.queues": ("q",)}, "diarisation.queues"),
+        ({"diarisation.users": ("u",)}, "diarisation.users"),
+        ({"diarisation.events": ()}, "diarisation.events"),
+        ({"diarisation.path": "socket?token=1"}, "diarisation.path"),
+        ({"diarisation.backoff_max_s": 1.0}, "diarisation.backoff_max_s"),
         ({"redaction.default_region": "usa"}, "redaction.default_region"),
         ({"media.listen": "8080"}, "media.listen"),
         ({"media.tls_cert": Path("a.pem")}, "media.tls_cert"),
@@ -372,6 +393,19 @@ def test_live_needs_credentials_and_something_to_follow() -> None:
     with pytest.raises(ConfigError, match="nothing to follow"):
         require_live(load(None, env, {"live.source": "notifications"}))
     require_live(load(None, env, {"live.source": "notifications", "live.queues": ("q",)}))
+
+
+def test_collecting_needs_credentials_and_something_to_follow() -> None:
+    """As following does; the event socket gives every conversation."""
+    with pytest.raises(ConfigError, match="OAuth client"):
+        require_diarisation(load(None, HOME))
+    env = {**HOME, "OAUTH_CLIENT_ID": "client", "OAUTH_CLIENT_SECRET": CANARY}
+    require_diarisation(load(None, env))
+    notified = {"diarisation.source": "notifications"}
+    with pytest.raises(ConfigError) as caught:
+        require_diarisation(load(None, env, notified))
+    assert caught.value.setting == "diarisation.queues"
+    require_diarisation(load(None, env, {**notified, "diarisation.users": ("u",)}))
 
 
 def test_media_needs_somebody_who_may_call_and_something_that_recognises() -> None:

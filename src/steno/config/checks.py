@@ -238,6 +238,15 @@ def _diarisation(config: Config) -> Iterator[ConfigError]:
             "the real platform has no event socket",
             "Use notifications.",
         )
+    socket = wanted.source is SegmentSource.EVENT_SOCKET
+    for setting in ("queues", "users"):
+        if socket and getattr(wanted, setting):
+            yield _wrong(
+                config,
+                f"diarisation.{setting}",
+                "the event socket gives every conversation, whosever it is",
+                "Name conversations, or use notifications.",
+            )
     if wanted.backoff_max_s < wanted.backoff_first_s:
         yield _wrong(
             config, "diarisation.backoff_max_s", "less than backoff_first_s", "Give at least that."
