@@ -50,8 +50,8 @@ from steno.redaction import Redactor
 from steno.wire.recording_jobs import JobAnswer, JobStatus
 
 _US = 1_000_000
-_LEAST_SUBMIT_S = 5.0
-_SUBMIT_SLACK_S = 3.0
+_LEAST_SHARE = 8
+"""A submission is not begun with less than this part of its time left."""
 _LONGEST_WAIT_S = 400.0
 _UNSETTLED_AT_ONCE = 1000
 
@@ -357,9 +357,10 @@ class RecordingsService:
         if not isinstance(step, Submit) or not await self._store.move(step.intent):
             return
         intent = step.intent
-        left_s = (intent.next_due_us - self._now()) / _US - _SUBMIT_SLACK_S
-        limit_s = min(self._settings.submit_limit_s, left_s)
-        if limit_s < min(_LEAST_SUBMIT_S, self._settings.submit_limit_s / 2):
+        longest_s = self._settings.submit_limit_s
+        slack_s = (self._machine.policy.settle_s - longest_s) / 2
+        limit_s = min(longest_s, (intent.next_due_us - self._now()) / _US - slack_s)
+        if limit_s < longest_s / _LEAST_SHARE:
             return  # the store took so long that it could arrive too late: in doubt, looked for
         try:
             answer = await self._api.submit(intent.request, key=intent.id, limit_s=limit_s)
