@@ -133,6 +133,7 @@ def test_no_conversation_in_common_is_an_outcome_of_its_own(folder: Path) -> Non
     assert "of the references, not found: 1 conversation" in result.stderr
     nothing = run(folder, *references(folder), "--conversation", "call-9")
     assert nothing.exit_code == ExitCode.NOTHING_FOUND
+    assert "the references hold no segment, or none of what was asked for" in nothing.stderr
 
 
 def test_nothing_to_compare_by_is_told(folder: Path) -> None:

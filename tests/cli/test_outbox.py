@@ -84,6 +84,17 @@ def test_list_counts_and_filters(state: StateDir) -> None:
     assert steno(state, "outbox", "list", "--kind", "pigeon").exit_code == ExitCode.USAGE
 
 
+async def test_list_says_where_nothing_is_to_be_delivered(tmp_path: Path) -> None:
+    """Collected segments need no destination, and an empty listing must not seem an empty store."""
+    state = StateDir(tmp_path / "state")
+    with state:
+        store = SqliteStore.open(state.database, {})
+        store.start()
+        await store.submit(Commit([draft("conv-a", 1)]))
+        await store.close()
+    assert "this store has no destination" in steno(state, "outbox", "list").stderr
+
+
 def test_list_goes_on_where_a_page_ended(state: StateDir) -> None:
     """Pages neither repeat nor miss a record."""
     first = listed(state, "--limit", "3")

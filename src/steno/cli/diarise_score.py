@@ -140,6 +140,8 @@ def _tell(scores: Scores, options: Options, out: Output) -> None:
 
     from steno.diarisation.tables import number_of
 
+    if not scores.conversations:
+        out.note("the references hold no segment, or none of what was asked for")
     if scores.unreferenced:
         out.note(
             f"without a reference, not scored: {number_of(scores.unreferenced, 'conversation')}"

@@ -95,6 +95,8 @@ def list_records(
     if json:
         out.result({"counts": counts, "records": entries})
         return
+    if not counts:
+        out.note("this store has no destination: what it holds is delivered nowhere")
     for name, one in counts.items():
         out.line(_counted(name, one))
     for entry in entries:
