@@ -184,10 +184,7 @@ async def canary() -> AsyncIterator[Canary]:
 
 
 def session_of(rules: EgressRules, names: AbstractResolver | None = None) -> aiohttp.ClientSession:
-    connector = rules.connector()
-    if names is not None:
-        connector._resolver = CheckedResolver(rules, names)
-    return aiohttp.ClientSession(connector=connector, trust_env=False)
+    return aiohttp.ClientSession(connector=rules.connector(resolver=names), trust_env=False)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f.1", "localhost", "127.1"])
@@ -211,6 +208,14 @@ async def test_both_checks_are_in_place() -> None:
     assert factory is not None
     with pytest.raises(AddressForbidden):
         factory((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 443)))
+    await connector.close()
+
+
+async def test_a_resolver_that_is_given_is_checked_as_well() -> None:
+    """Whoever finds the addresses, the rules decide."""
+    connector = EgressRules().connector(resolver=Names(["10.0.0.1"]))
+    with pytest.raises(AddressForbidden):
+        await connector._resolver.resolve("name.example", 443)
     await connector.close()
 
 

@@ -20,7 +20,16 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from conformance.scripted_http import Noted, Reply, ScriptedServer, Seen, hangs, says, scripted
+from conformance.scripted_http import (
+    Noted,
+    Reply,
+    ScriptedServer,
+    Seen,
+    hangs,
+    says,
+    scripted,
+    waits_for,
+)
 from conformance.sink_certificates import Authority
 from conformance.sink_rules import CANARY, Peer, SinkRules, job
 from steno.adapters.sinks import job_webhook
@@ -386,6 +395,61 @@ async def test_gone_is_final_for_the_address_alone() -> None:
     assert [seen.path for seen in server.seen] == ["/gone", "/here"]
     assert made.statuses == ["failed: EndpointGone"] * 3 + ["delivered"]
     assert made.noted.events("error") == ["sink.endpoint_disabled"]
+
+
+async def test_gone_is_told_once_however_many_are_on_their_way() -> None:
+    """Requests that were under way together say it together."""
+    gate = asyncio.Event()
+    async with scripted(waits_for(gate, says(410))) as server, bench(url_of(server)) as made:
+        held = [asyncio.ensure_future(made.outcome(job("alpha", n))) for n in (1, 2, 3)]
+        await server.asked(3)
+        gate.set()
+        assert await asyncio.gather(*held) == [Reject("EndpointGone")] * 3
+    assert made.noted.events() == ["sink.endpoint_disabled"]
+
+
+async def test_gone_needs_no_turn_at_a_busy_host() -> None:
+    """What is known to be gone neither waits nor comes back later."""
+
+    async def answer(seen: Seen) -> web.Response:
+        if seen.path == "/gone":
+            return web.Response(status=410)
+        await asyncio.sleep(30)
+        return web.Response()
+
+    async with (
+        scripted(answer) as server,
+        bench(url_of(server, "/gone"), max_per_host=1, max_waiting=0, deadline_s=0.3) as made,
+    ):
+        assert await made.outcome() == Reject("EndpointGone")
+        made.url = url_of(server, "/busy")
+        busy = asyncio.ensure_future(made.outcome(job("alpha", 2)))
+        await server.asked(2)
+        assert await made.outcome(job("alpha", 3)) == Retry("RateLimited")
+        made.url = url_of(server, "/gone")
+        assert await made.outcome(job("alpha", 4)) == Reject("EndpointGone")
+        await busy
+
+
+async def test_a_turn_is_given_back_after_every_outcome() -> None:
+    """Success, failure and refusal alike: the next job finds the host free."""
+    replies = (says(200), says(500), says(410), says(200))
+    async with (
+        scripted(*replies) as server,
+        bench("", max_per_host=1, max_waiting=0) as made,
+    ):
+        for number in range(4):
+            made.url = url_of(server, f"/{number}")
+            assert await made.outcome(job("alpha", number)) != Retry("RateLimited")
+    assert len(server.seen) == 4
+
+
+async def test_nothing_overtakes_within_a_delivery() -> None:
+    """Behind one that is tried again the others of the call are not sent."""
+    async with scripted(says(503)) as server, bench(url_of(server)) as made:
+        outcomes = await made.sink.deliver([job("alpha", 1), job("alpha", 2)])
+    assert outcomes == [Retry("PeerUnavailable", 5.0)] * 2
+    assert len(server.seen) == 1
 
 
 async def test_redirects_are_not_followed() -> None:
