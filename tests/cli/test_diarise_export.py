@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -94,3 +95,17 @@ def test_an_export_of_an_empty_folder_tells_so(tmp_path: Path) -> None:
     assert done.exit_code == ExitCode.NOTHING_FOUND
     assert "no segment is stored in this state folder" in done.stderr
     assert not (tmp_path / "state").exists()
+
+
+def test_segments_that_could_not_be_appended_are_told(tmp_path: Path) -> None:
+    """Another process has the file: exit code 1, and the next run that follows has them."""
+    source = events(tmp_path / "events", ("c1", 0.0, 0.9), ("c1", 10.0, 0.9))
+    out = tmp_path / "out.jsonl"
+    with out.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = collected(tmp_path, source, "--follow", "--out", str(out))
+    assert done.exit_code == ExitCode.FAILED, done.output
+    assert "2 segments could not be appended" in done.stderr
+    assert collected(tmp_path, source, "--follow", "--out", str(out)).exit_code == ExitCode.DONE
+    starts = [json.loads(line)["start_seconds"] for line in out.read_text().splitlines()]
+    assert starts == [0.0, 10.0]

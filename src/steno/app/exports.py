@@ -196,6 +196,19 @@ def any_met(database: Path, request: ExportRequest) -> bool:
         return any(next(segments, None) is not None for _, segments in found)
 
 
+def left_to_append(database: Path) -> int:
+    """Return how many stored segments the followed export has not got; blocks on the disk.
+
+    Raises:
+        StorageError: Reading failed.
+    """
+    from steno.adapters.store_sqlite import OutboxReader
+
+    with OutboxReader(database) as reader:
+        found = reader.counts().get(FOLLOWED)
+    return found.pending + found.retry if found is not None else 0
+
+
 def _form(wanted: Format) -> Form[SegmentView]:
     form = text_form(wanted)
     if form is not None:

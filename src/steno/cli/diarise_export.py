@@ -141,19 +141,18 @@ async def written(
     """Export in a thread, so that a signal can end it; return the report and the exit code.
 
     Args:
-        followed: It was appended to while it came; only whether there is anything is found out.
+        followed: It was appended to while it came; whether all of it was is found out.
     """
     import asyncio
     import threading
 
     import msgspec
 
-    from steno.app.exports import any_met, export_stored
+    from steno.app.exports import export_stored
 
     database = _database(settings)
     if followed:
-        met = await asyncio.to_thread(any_met, database, request)
-        return {"followed": True}, ExitCode.DONE if met else ExitCode.NOTHING_FOUND
+        return await _followed(database, request, out)
     progress = Progress("exported", unit="segments")
     ended = threading.Event()
     interrupted = stop.is_set()  # the signal that ended the collecting is not this work's
@@ -182,6 +181,24 @@ async def written(
             f" ({request.format})"
         )
     return facts, ExitCode.DONE
+
+
+async def _followed(
+    database: Path, request: ExportRequest, out: Output
+) -> tuple[dict[str, object], ExitCode]:
+    import asyncio
+
+    from steno.app.exports import any_met, left_to_append
+
+    left = await asyncio.to_thread(left_to_append, database)
+    if left:
+        out.note(
+            f"{left} segments could not be appended; they are stored, for the next run that follows"
+            " and for steno diarise export"
+        )
+        return {"followed": True, "left": left}, ExitCode.FAILED
+    met = await asyncio.to_thread(any_met, database, request)
+    return {"followed": True, "left": 0}, ExitCode.DONE if met else ExitCode.NOTHING_FOUND
 
 
 async def nothing_met(

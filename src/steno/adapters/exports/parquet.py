@@ -104,6 +104,7 @@ def _sink(
             raise failed[0] from None
         raise StorageError(
             "the Parquet file cannot be written",
+            fix="See whether the temporary folder (TMPDIR) has room: the file is made there.",
             cause=type(exc).__name__,
             errno=getattr(exc, "errno", None),
         ) from None
