@@ -19,6 +19,7 @@ Refusals have the platform's error body: 400 ``invalid.value`` with the key in
 ``details[0].fieldName``, 401, 403, 404, 429 with ``Retry-After``, and 422 for an
 ``Idempotency-Key`` that came with another body before; the same key with the same body gives
 the job there is. Keys belong to the OAuth client. The service calls no webhook.
+Each region has jobs of its own, over the same recordings.
 
 Every answer counts against the token's rate limit (``inin-ratelimit-*``), 300 a minute unless
 ``--rate-limit`` says otherwise.

@@ -10,8 +10,8 @@ from steno_sim.recordings.settings import JobSettings
 HOUR = 3600.0
 
 
-def asked(recording: str = "r", **options: str) -> Asked:
-    return Asked(recording, **options)
+def asked(recording: str = "r", *, language: str = "en-US") -> Asked:
+    return Asked(recording, language)
 
 
 def test_a_job_is_queued_then_in_work_then_over() -> None:
@@ -68,7 +68,7 @@ def test_shares_of_fates_hold_and_follow_from_the_recording() -> None:
     book = JobBook(settings)
     counted = [book.fate(one) for one in ids]
     for fate in ("failed", "never", "no_result", "bad_words", "silent"):
-        assert 150 < counted.count(fate) < 250  # type: ignore[arg-type]  # one of the fates
+        assert 150 < counted.count(fate) < 250
     assert book.words(ids[counted.index("silent")]) == 0
 
 

@@ -74,8 +74,7 @@ async def test_a_job_goes_from_queued_to_its_words() -> None:
 async def test_words_have_only_what_was_asked_for() -> None:
     """Without speakers, confidences and times there is nothing but text."""
     async with simulator() as sim, peer(sim) as client:
-        bare = {"speakerDiarization": False, "wordConfidence": False, "timestamps": False}
-        job = await submit(client, **bare)
+        job = await submit(client, speakerDiarization=False, wordConfidence=False, timestamps=False)
         words = (await look(client, job["id"]))["result"]["words"]
     assert {key for word in words for key in word} == {"text"}
 
