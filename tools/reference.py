@@ -25,6 +25,9 @@ from steno_sim import bulk, control, event_socket, faults, oauth, recorded, scen
 from steno_sim.calls.faults import FAULTS
 from steno_sim.calls.rules import RULES
 from steno_sim.cli import app as simulator
+from steno_sim.recordings import platform, service, store
+from steno_sim.recordings import settings as recordings_settings
+from steno_sim.webhooks import receiver, script
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -181,6 +184,12 @@ SIMULATOR_PARTS = (
     ("Recorded events", recorded),
     ("Recorded events in bulk", bulk),
     ("Score of an export", segments_score),
+    ("Transcription jobs", service),
+    ("Recordings and downloads", platform),
+    ("Presigned addresses", store),
+    ("Settings of jobs and recordings", recordings_settings),
+    ("Webhook receiver", receiver),
+    ("Answers of the webhook receiver", script),
 )
 
 
@@ -197,7 +206,9 @@ def simulator_page() -> Iterator[str]:
         "unless `--client` names others. At the start it prints the ids of its queues, for "
         "`steno live --source notifications --queue ID`. `steno-sim events` writes events to a "
         "file without serving anything, and `steno-sim score` holds an export of speaker segments "
-        "against the truth of a run.\n"
+        "against the truth of a run. Transcription jobs and the platform's recordings are served "
+        "always; `--recordings N` prints ids for `steno transcribe`, and `steno-sim webhooks` "
+        "receives webhooks and checks who signed them.\n"
     )
     for title, module in SIMULATOR_PARTS:
         yield f"## {title}\n"
