@@ -408,6 +408,21 @@ async def test_gone_is_told_once_however_many_are_on_their_way() -> None:
     assert made.noted.events() == ["sink.endpoint_disabled"]
 
 
+async def test_gone_is_heeded_by_those_who_waited_for_their_turn() -> None:
+    """What became known meanwhile spares their requests."""
+    gate = asyncio.Event()
+    async with (
+        scripted(waits_for(gate, says(410))) as server,
+        bench(url_of(server), max_per_host=1, max_waiting=1) as made,
+    ):
+        held = [asyncio.ensure_future(made.outcome(job("alpha", n))) for n in (1, 2)]
+        await server.asked(1)
+        await asyncio.sleep(0.02)
+        gate.set()
+        assert await asyncio.gather(*held) == [Reject("EndpointGone")] * 2
+    assert len(server.seen) == 1
+
+
 async def test_gone_needs_no_turn_at_a_busy_host() -> None:
     """What is known to be gone neither waits nor comes back later."""
 
