@@ -23,7 +23,7 @@ from steno.adapters.platform_http import RecordingJobsApi
 from steno.adapters.state_dir import StateDir
 from steno.app.capability import make_redactor
 from steno.app.gateway import open_delivery
-from steno.app.platform import Platform, first_token, hosts_of, open_platform, utc_us
+from steno.app.platform import Platform, hosts_of, open_platform, utc_us
 from steno.config import Config, OAuthShape
 from steno.core.audit_chain import EntryLine, decode_line, timestamp
 from steno.errors import StorageError
@@ -145,7 +145,7 @@ async def transcribe(
         state.prepare()
         stack.enter_context(state)
         platform = await _platform(config, stack, state, telemetry)
-        await first_token(platform, stop, telemetry)
+        await _first_token(platform, stop)
         store = await asyncio.to_thread(SqliteJobStore.open, state.jobs)
         stack.push_async_callback(store.close)
         places = AuditPlaces.of(state.root)
@@ -223,6 +223,25 @@ async def _platform(
         features=(Feature.TRANSCRIBE,),
         shape=OAuthShape.FORM,
     )
+
+
+async def _first_token(platform: Platform, stop: asyncio.Event) -> None:
+    """Ask for a token before anything is begun; a stop ends the wait.
+
+    Raises:
+        AuthError: The credentials are refused.
+        TransportError: The platform cannot be reached.
+    """
+    asking = asyncio.ensure_future(platform.primary.tokens.token())
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done():
+            asking.result()
+    finally:
+        for task in (asking, stopping):
+            task.cancel()
+        await asyncio.gather(asking, stopping, return_exceptions=True)
 
 
 # --- input -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -38,9 +39,21 @@ JobArgument = Annotated[
     str | None, typer.Argument(metavar="[JOB]", help="Beginning of a job's id.")
 ]
 BatchOption = Annotated[str, typer.Option(metavar="NAME", help="Every job of this batch.")]
-_STATES = Literal[
-    "planned", "submitting", "in_doubt", "submitted", "completed", "failed", "cancelled", "paused"
-]
+
+
+class Listed(StrEnum):
+    """What jobs can be listed by."""
+
+    PLANNED = "planned"
+    SUBMITTING = "submitting"
+    IN_DOUBT = "in_doubt"
+    SUBMITTED = "submitted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PAUSED = "paused"
+
+
 _PAGE = 500
 
 
@@ -48,7 +61,7 @@ _PAGE = 500
 def list_(
     batch: BatchOption = "",
     state: Annotated[
-        list[_STATES] | None, typer.Option(help="Only in this state; repeat for more.")
+        list[Listed] | None, typer.Option(help="Only in this state; repeat for more.")
     ] = None,
     recording: Annotated[str, typer.Option(help="Only of this recording.", metavar="ID")] = "",
     limit: Annotated[int, typer.Option(help="Most jobs listed; 0 lists all.", min=0)] = 100,
@@ -71,9 +84,9 @@ def list_(
     named = state or []
     wanted = JobFilter(
         batch=batch,
-        states=tuple(JobState(each) for each in named if each != "paused"),
+        states=tuple(JobState(each.value) for each in named if each is not Listed.PAUSED),
         recording_id=recording,
-        paused=True if "paused" in named else None,
+        paused=True if Listed.PAUSED in named else None,
     )
     with JobReader(path) as reader:
         shown = 0
