@@ -173,7 +173,7 @@ async def test_kills_in_the_middle_cost_nothing_and_double_nothing(tmp_path: Pat
         command = Command(tmp_path, server)
         for calls in (15, 30, 80):  # while submitting, later, and while results come
             process = await command.start("transcribe", *ids)
-            await _until(lambda calls=calls: len(server.calls) >= calls)  # type: ignore[misc]
+            await _until(lambda calls=calls: len(server.calls) >= calls)
             process.kill()
             await process.communicate()
         code, _, err = await command.run("transcribe", *ids)
