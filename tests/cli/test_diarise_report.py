@@ -204,13 +204,14 @@ def test_a_page_may_go_to_standard_output(
 
 
 def test_a_page_that_cannot_be_written_is_one_error(state: StateDir, tmp_path: Path) -> None:
-    """And leaves nothing behind."""
+    """And leaves nothing behind; what is no file stays what it is."""
     result = run(state, "--html", str(tmp_path / "missing" / "report.html"))
-    assert "could not be written" in str(result.exception)
-    folder = tmp_path / "folder.html"
-    folder.mkdir()
-    assert "could not be written" in str(run(state, "--html", str(folder)).exception)
-    assert {one.name for one in tmp_path.iterdir()} == {"state", "folder.html"}
+    assert "the folder is not there (setting=--html)" in str(result.exception)
+    pipe = tmp_path / "pipe.html"
+    os.mkfifo(pipe)
+    assert "not a regular file" in str(run(state, "--html", str(pipe)).exception)
+    assert pipe.is_fifo()
+    assert {one.name for one in tmp_path.iterdir()} == {"state", "pipe.html"}
 
 
 def test_text_needs_a_page(state: StateDir) -> None:

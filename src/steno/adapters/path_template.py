@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from steno.adapters.durable_files import sync_folder
 from steno.core.ids import is_id, quoted
 from steno.errors import ConfigError, IntegrityError
 
@@ -64,8 +65,4 @@ class PathTemplate:
             folder = folder.parent
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_folder(folder.parent)

@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from steno.adapters.durable_files import sync_folder
 from steno.errors import ConfigError, IntegrityError, StorageError
 
 KEY_BYTES = 32
@@ -92,11 +93,7 @@ def _make(path: Path) -> None:
             os.link(draft, path)  # unlike a rename it never replaces a key in use
     finally:
         draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _read(path: Path) -> bytes:

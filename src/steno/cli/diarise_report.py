@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -264,32 +263,16 @@ def _write(path: Path, pieces: Iterator[str]) -> None:
     """Write a file whole or not at all; it may quote what was said, so it is its owner's alone.
 
     Raises:
-        StorageError: It cannot be written there.
+        ConfigError, StorageError: It cannot be written there.
     """
     import sys
-    import tempfile
 
-    from steno.errors import StorageError
+    from steno.adapters.exports import replace_file
 
     if str(path) == "-":
         sys.stdout.writelines(pieces)
         return
-    partial = ""
-    try:
-        number, partial = tempfile.mkstemp(dir=path.parent, prefix=".steno-")
-        with open(number, "w", encoding="utf-8") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        partial = ""
-    except OSError as exc:
-        raise StorageError(
-            "the page could not be written", fix="Is the folder there?", error=type(exc).__name__
-        ) from exc
-    finally:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
+    replace_file(path, (piece.encode("utf-8", "replace") for piece in pieces), setting="--html")
 
 
 def _tell(overview: Overview, out: Output, *, html: Path | None) -> None:

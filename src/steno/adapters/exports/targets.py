@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
+from steno.adapters.durable_files import sync_folder, write_all
 from steno.adapters.path_template import PathTemplate
 from steno.errors import (
     AuthError,
@@ -131,14 +132,8 @@ class FileTarget:
 
     def require(self, *, replaced: bool) -> None:
         """See ``require_target``."""
-        folder = self._template.fixed_folder
-        if not self._makes_all and not os.access(folder, os.W_OK | os.X_OK):
-            there = folder.is_dir()
-            raise ConfigError(
-                "the folder is not ours to write in" if there else "the folder is not there",
-                setting="out",
-                fix="Choose another." if there else "Make it, or name another.",
-            )
+        if not self._makes_all:
+            _must_be_folder(self._template.fixed_folder)
         if replaced and not self.is_per_conversation:
             _must_be_file(Path(self._template.text))
 
@@ -171,7 +166,7 @@ class StdoutTarget:
             sys.stdout.flush()
             fd = sys.stdout.fileno()
             for chunk in chunks:
-                _write(fd, chunk)
+                write_all(fd, chunk)
                 size += len(chunk)
         except BrokenPipeError:
             raise ReaderGone from None
@@ -232,6 +227,24 @@ class ObjectTarget:
         return size
 
 
+def replace_file(place: Path, chunks: Iterator[bytes], *, setting: str) -> int:
+    """Write one file, with mode 0600, and put it in its place in one step; return its size.
+
+    Args:
+        setting: What named the place, for errors.
+
+    Raises:
+        ConfigError: What is there is no file, or its folder not there or not ours to write in.
+        StorageError: It cannot be written; what was there stays.
+    """
+    _must_be_folder(place.parent, setting)
+    _must_be_file(place, setting)
+    try:
+        return _replace(place, chunks)
+    except OSError as exc:
+        raise _failed(exc, "the file cannot be written") from exc
+
+
 def _replace(place: Path, chunks: Iterator[bytes]) -> int:
     """Write beside the place, and rename; the folder is made durable last."""
     _must_be_file(place)
@@ -240,7 +253,7 @@ def _replace(place: Path, chunks: Iterator[bytes]) -> int:
     try:
         size = 0
         for chunk in chunks:
-            _write(fd, chunk)
+            write_all(fd, chunk)
             size += len(chunk)
         os.fsync(fd)
         os.rename(part, place)
@@ -250,11 +263,7 @@ def _replace(place: Path, chunks: Iterator[bytes]) -> int:
         raise
     finally:
         os.close(fd)
-    folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(place.parent)
     return size
 
 
@@ -288,7 +297,18 @@ def _is_still(part: Path, opened: os.stat_result) -> bool:
         return False
 
 
-def _must_be_file(place: Path) -> None:
+def _must_be_folder(folder: Path, setting: str = "out") -> None:
+    if os.access(folder, os.W_OK | os.X_OK):
+        return
+    there = folder.is_dir()
+    raise ConfigError(
+        "the folder is not ours to write in" if there else "the folder is not there",
+        setting=setting,
+        fix="Choose another." if there else "Make it, or name another.",
+    )
+
+
+def _must_be_file(place: Path, setting: str = "out") -> None:
     """A rename would replace a device, a pipe or a link, not write to it."""
     try:
         mode = os.lstat(place).st_mode
@@ -296,14 +316,8 @@ def _must_be_file(place: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         raise ConfigError(
-            "what is there is not a regular file", setting="out", fix="Use - for standard output."
+            "what is there is not a regular file", setting=setting, fix="Use - for standard output."
         )
-
-
-def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def _failed(exc: Exception, summary: str) -> StenoError:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from steno.adapters.durable_files import sync_folder, write_all
 from steno.errors import StorageError
 
 STDOUT: Final = "-"
@@ -141,19 +142,3 @@ class AppendedStdout:
             raise StorageError(
                 "standard output cannot be written", errno=getattr(exc, "errno", None)
             ) from exc
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of the data, in as many writes as it takes."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from steno.adapters.sinks.appending import STDOUT, AppendedFile, AppendedStdout, sync_folder
+from steno.adapters.durable_files import sync_folder
+from steno.adapters.sinks.appending import STDOUT, AppendedFile, AppendedStdout
 from steno.adapters.sinks.encoding import to_json
 from steno.core.records import Kind, Record
 from steno.errors import ConfigError, IntegrityError, SinkUnavailable, StorageError
