@@ -33,6 +33,7 @@ from steno.adapters.platform_http import (
     NoModelSwitch,
     NotificationsApi,
     PlatformHttp,
+    RecordingJobsApi,
     RegionalSwitcher,
     map_aiohttp_error,
     trusted_tls,
@@ -52,6 +53,7 @@ from steno.errors import (
     TimedOut,
     TransportError,
 )
+from steno.ports.jobs import TranscriptionRequest
 from steno.wire.http import HttpRequest, RateBudget
 
 TOKEN = "planted-token"
@@ -537,3 +539,27 @@ def test_plain_host_addresses_are_made_from_the_host() -> None:
     http = PlatformHttp(Host("a.example"), tokens, exchange=HttpClient(), telemetry=telemetry)
     assert http.host.http_base == "https://a.example"
     assert http.rate is None
+
+
+async def test_a_job_is_submitted_once_with_its_key_and_told_the_services_wish() -> None:
+    """One try a call; a refusal carries the time after which to come back."""
+    request = TranscriptionRequest("5f3a2c10-6b1d-4c8e-9a77-0d2e4f6a8b01")
+    refused = says(503, Retry_After="7")
+    async with platform(refused, says(202, {"id": "t-1", "status": "queued"})) as (http, server):
+        api = RecordingJobsApi(http)
+        with pytest.raises(PeerUnavailable) as caught:
+            await api.submit(request, key="key-1", limit_s=5.0)
+        assert caught.value.fields["retry_after_s"] == 7
+        assert len(server.seen) == 1
+        answer = await api.submit(request, key="key-1", limit_s=5.0)
+        assert answer.id == "t-1"
+        assert [one.headers["Idempotency-Key"] for one in server.seen] == ["key-1", "key-1"]
+        assert [one.bearer for one in server.seen] == [TOKEN, TOKEN]
+
+
+async def test_a_submission_ends_within_its_limit() -> None:
+    """A later one could arrive after the job was looked for."""
+    request = TranscriptionRequest("5f3a2c10-6b1d-4c8e-9a77-0d2e4f6a8b01")
+    async with platform(hangs) as (http, _):
+        with pytest.raises(TimedOut):
+            await RecordingJobsApi(http).submit(request, key="key-1", limit_s=0.2)

@@ -154,7 +154,8 @@ async def transcribe(
         delivery = await open_delivery(config, state, stack, telemetry=telemetry, features=())
         group = hosts_of(config).api.authority
         added = await add_jobs(store, lines, host_group=group, options=options)
-        waiting = (await store.counts()).total - (await store.counts()).ended
+        before = await store.counts()
+        waiting = before.total - before.ended
         comparison = _Comparison(options.reference)
 
         async def told(ends: Sequence[EndedJob]) -> Collection[str]:
