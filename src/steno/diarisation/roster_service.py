@@ -37,7 +37,7 @@ from steno.errors import (
     TimedOut,
     TransportError,
 )
-from steno.feeds.stream_connection import LOGGED_PER_MINUTE, LogBudget
+from steno.feeds.bookkeeping import LOGGED_PER_MINUTE, LogBudget
 from steno.ports import Telemetry, Timeline
 from steno.wire.participants import Roster, decode_roster
 

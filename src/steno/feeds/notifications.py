@@ -32,12 +32,12 @@ from steno.errors import (
     StenoError,
     TimedOut,
 )
+from steno.feeds.bookkeeping import Timing
 from steno.feeds.notifications_connection import (
     Common,
     NotificationsConnection,
     NotificationsSettings,
 )
-from steno.feeds.stream_connection import Timing
 from steno.ports import (
     DialRequest,
     FeedDown,

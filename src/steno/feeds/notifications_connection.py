@@ -10,7 +10,7 @@ from typing import Protocol
 
 from steno.core.failover import End, FailoverPolicy, end_of_close
 from steno.core.transcript import Fragment
-from steno.feeds.stream_connection import LOGGED_PER_MINUTE, LogBudget, Timing, Whole
+from steno.feeds.bookkeeping import LOGGED_PER_MINUTE, LogBudget, Timing, Whole, wait_for_room
 from steno.ports import (
     ClientSocket,
     ConversationEnded,
@@ -108,14 +108,7 @@ class Common:
 
     async def room(self, target: FeedTarget) -> None:
         """Return when the target has room, or the feed is closing."""
-        closing = asyncio.ensure_future(self.closing.wait())
-        waiting = (asyncio.ensure_future(target.ready()), closing)
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waiting:
-                one.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        await wait_for_room(target, self.closing)
 
 
 class NotificationsConnection:

@@ -25,7 +25,7 @@ from typing import Annotated
 import msgspec
 
 from steno.core.transcript import Fragment
-from steno.feeds.stream_connection import Timing
+from steno.feeds.bookkeeping import Timing, wait_for_room
 from steno.ports import ConversationEnded, FeedTarget, FeedUp, Quarantined, Telemetry
 from steno.ports.recorded import Batch, EventReader, Unreadable
 from steno.wire import event_socket, notifications
@@ -224,14 +224,14 @@ class RecordedFeed:
             at = self._stride(batch, at, target)
             if at < 0:  # the target is full
                 at = ~at
-                await self._room(target)
+                await wait_for_room(target, self._closing)
                 until_s = clock() + SLICE_S
             elif clock() >= until_s:
                 await asyncio.sleep(0)
                 until_s = clock() + SLICE_S
         for one in batch.unreadable:
             if not target.accept(self._unreadable(one, batch)):
-                await self._room(target)
+                await wait_for_room(target, self._closing)
 
     def _stride(self, batch: Batch, at: int, target: FeedTarget) -> int:
         """Hand on some messages from ``at`` on; return the next, inverted when there is no room.
@@ -320,19 +320,6 @@ class RecordedFeed:
             self._telemetry.warning(
                 "recorded.message_unreadable", file=batch.file, line=line or None, cause=cause
             )
-
-    async def _room(self, target: FeedTarget) -> None:
-        """Return when the target has room, or the feed is closing."""
-        waits = [
-            asyncio.ensure_future(target.ready()),
-            asyncio.ensure_future(self._closing.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
 
     def _tell(self) -> None:
         progress = self.progress
