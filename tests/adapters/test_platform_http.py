@@ -560,6 +560,6 @@ async def test_a_job_is_submitted_once_with_its_key_and_told_the_services_wish()
 async def test_a_submission_ends_within_its_limit() -> None:
     """A later one could arrive after the job was looked for."""
     request = TranscriptionRequest("5f3a2c10-6b1d-4c8e-9a77-0d2e4f6a8b01")
-    async with platform(hangs) as (http, _):
+    async with platform(hangs(5.0)) as (http, _):
         with pytest.raises(TimedOut):
             await RecordingJobsApi(http).submit(request, key="key-1", limit_s=0.2)

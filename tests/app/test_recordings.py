@@ -264,6 +264,7 @@ async def test_wishes_of_another_process_are_granted(tmp_path: Path) -> None:
         leave_wish(run.state.jobs, WishKind.CANCEL, job_id=cancelled.id)
         leave_wish(run.state.jobs, WishKind.PAUSE, job_id=paused.id)
         await _until(lambda: {job.id: job for job in run.jobs()}[paused.id].paused_us > 0)
+        await _until(lambda: {job.id: job for job in run.jobs()}[cancelled.id].has_ended)
         server.polls_needed = 0
         await _until(lambda: {job.id: job for job in run.jobs()}[other.id].has_ended)
         assert not running.done()

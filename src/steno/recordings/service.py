@@ -182,6 +182,7 @@ class RecordingsService:
         self._wake = asyncio.Event()
         self._fatal: StenoError | None = None
         self._working = asyncio.Lock()  # one transcript at a time: it is all processor
+        self._wanted: set[str] = set()  # in hand, with a wish that waits
         self._waiting = 0
         self._wished_at = float("-inf")
 
@@ -222,7 +223,8 @@ class RecordingsService:
     async def _loop(self, stop: asyncio.Event) -> None:
         while not stop.is_set() and self._fatal is None:
             self._wake.clear()
-            if self._around.clock() - self._wished_at >= self._settings.wish_s:
+            due = self._around.clock() - self._wished_at >= self._settings.wish_s
+            if due or not self._wanted <= self._in_hand.keys():
                 self._wished_at = self._around.clock()
                 await self._grant_wishes()
             begun = await self._begin()
@@ -292,9 +294,11 @@ class RecordingsService:
 
     async def _grant_wishes(self) -> None:
         vain: list[int] = []
+        self._wanted.clear()
         for wish in await self._store.wishes(limit=_UNSETTLED_AT_ONCE):
             if wish.job_id in self._in_hand:
-                continue  # when its call is over
+                self._wanted.add(wish.job_id)  # when its call is over
+                continue
             job = await self._store.get(wish.job_id)
             wanted = job if job is None else self._machine.granted(job, wish, self._now())
             if job is None or wanted is None or wanted is job:
