@@ -571,7 +571,7 @@ class Speech(Section, frozen=True):
 
 
 class Transcribe(Section, frozen=True):
-    """Transcription jobs of recordings."""
+    """Transcription jobs of recordings; the commands that use them come with a later release."""
 
     recordings: Annotated[
         tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
