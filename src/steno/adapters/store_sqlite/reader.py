@@ -10,18 +10,17 @@ from typing import Any
 import apsw
 import msgspec
 
-from steno.adapters.store_sqlite.faults import mapped
+from steno.adapters.store_sqlite.read_only import ReadOnly
 from steno.adapters.store_sqlite.rows import SELECTED, SELECTED_V1, SELECTED_WIDTH, decoded
 from steno.adapters.store_sqlite.schema import (
     SCHEMA_VERSION,
     connect,
-    refuse_newer,
     schema_version,
 )
 from steno.adapters.store_sqlite.sql import fetch
 from steno.core.records import Kind, Record
 from steno.delivery.ids import position_of, position_range, position_us, record_id
-from steno.errors import IntegrityError, ObjectMissing, StorageError
+from steno.errors import ObjectMissing, StorageError
 from steno.ports import DeliveryState, Pending
 
 _STATE = (
@@ -139,23 +138,9 @@ class OutboxReader:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise ObjectMissing(
-                "there is no outbox yet", fix="Run `steno live` or `steno run` first."
-            )
-        self._db = connect(path, readonly=True)
-        try:
-            version = schema_version(self._db)
-            refuse_newer(version)
-            if version == 0:
-                raise ObjectMissing("the outbox is empty")
-            self._selected = SELECTED if version > 1 else SELECTED_V1
-        except apsw.Error as exc:
-            self._db.close(True)
-            raise mapped(exc) from exc
-        except StorageError:
-            self._db.close(True)
-            raise
+        self._store = ReadOnly(path, fix="Run `steno live` or `steno run` first.")
+        self._all = self._store.all
+        self._selected = SELECTED if self._store.version > 1 else SELECTED_V1
 
     def __enter__(self) -> OutboxReader:
         return self
@@ -165,15 +150,7 @@ class OutboxReader:
 
     def close(self) -> None:
         """Close the connection."""
-        self._db.close(True)
-
-    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        try:
-            return fetch(self._db, sql, values)
-        except apsw.Error as exc:
-            raise mapped(exc) from exc
-        except UnicodeDecodeError:
-            raise IntegrityError("a stored record is damaged") from None
+        self._store.close()
 
     def counts(self) -> dict[str, Counts]:
         """Return the counts of each destination the store has ever known.

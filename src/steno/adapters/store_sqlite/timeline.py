@@ -6,25 +6,16 @@ owner's log can be folded back while a long listing goes on, and an erasure is n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import apsw
-
-from steno.adapters.store_sqlite.faults import mapped
 from steno.adapters.store_sqlite.placing import KIND_NUMBERS, slots
+from steno.adapters.store_sqlite.read_only import ReadOnly
 from steno.adapters.store_sqlite.rows import SELECTED, decoded, key_value
-from steno.adapters.store_sqlite.schema import (
-    SCHEMA_VERSION,
-    connect,
-    refuse_newer,
-    schema_version,
-)
-from steno.adapters.store_sqlite.sql import fetch
+from steno.adapters.store_sqlite.schema import SCHEMA_VERSION
 from steno.core.records import Kind, Record
 from steno.delivery.ids import first_position, position_us
-from steno.errors import IntegrityError, ObjectMissing, StorageError
+from steno.errors import IntegrityError, StorageError
 from steno.ports import TimelineEntry
 
 PAGE = 500
@@ -75,25 +66,14 @@ class TimelineReader:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise ObjectMissing("there is no outbox yet", fix="Run `steno diarise` first.")
-        self._db = connect(path, readonly=True)
-        try:
-            version = schema_version(self._db)
-            refuse_newer(version)
-            if version == 0:
-                raise ObjectMissing("the outbox is empty")
-            if version != SCHEMA_VERSION:
-                raise StorageError(
-                    "the store is of an older version",
-                    fix="Start steno once to bring it up to date.",
-                )
-        except apsw.Error as exc:
-            self._db.close(True)
-            raise mapped(exc) from exc
-        except StorageError:
-            self._db.close(True)
-            raise
+        self._store = ReadOnly(path, fix="Run `steno diarise` first.")
+        self._all = self._store.all
+        if self._store.version != SCHEMA_VERSION:
+            self._store.close()
+            raise StorageError(
+                "the store is of an older version",
+                fix="Start steno once to bring it up to date.",
+            )
 
     def __enter__(self) -> TimelineReader:
         return self
@@ -103,7 +83,7 @@ class TimelineReader:
 
     def close(self) -> None:
         """Close the connection."""
-        self._db.close(True)
+        self._store.close()
 
     def conversations(
         self, kind: Kind, *, since_us: int = 0, conversation: str | None = None
@@ -175,11 +155,3 @@ class TimelineReader:
             StorageError: Reading failed.
         """
         return bool(self._all(_KNOWS, (conversation,)))
-
-    def _all(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        try:
-            return fetch(self._db, sql, values)
-        except apsw.Error as exc:
-            raise mapped(exc) from exc
-        except UnicodeDecodeError:
-            raise IntegrityError("a stored record is damaged") from None
