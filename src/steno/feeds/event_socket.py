@@ -16,15 +16,13 @@ from steno.feeds.dialect import Endpoint
 from steno.feeds.socket_links import SocketLinks
 from steno.feeds.stream_connection import Shared, StreamSettings, Timing
 from steno.ports import DialRequest, FeedTarget, SocketDialer, Telemetry
-from steno.wire.event_socket import (
+from steno.wire.event_socket import SOURCE, Decoded, Decoder
+from steno.wire.event_subscription import (
     ANSWER_LIMIT_S,
     CONNECT_SCOPE,
     EVENTS,
     PATH,
     READ_SCOPE,
-    SOURCE,
-    Decoded,
-    Decoder,
     State,
     Subscription,
     error_of,

@@ -16,7 +16,7 @@ import msgspec
 from steno.adapters.doctor.findings import Area, Finding, fail, failed_by, ok, warn
 from steno.core.hosts import Host, region_of
 from steno.errors import AuthError, ObjectMissing, StenoError
-from steno.wire.event_socket import socket_headers, socket_url
+from steno.wire.event_subscription import socket_headers, socket_url
 from steno.wire.http import HttpAnswer, HttpExchange, HttpRequest
 from steno.wire.notifications_rest import ChannelInfo, SubscriptionState
 from steno.wire.oauth import PERMISSIONS, Feature, ScopeReport
