@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from steno.core.records import Kind, Origin, Record, SegmentPayload
 from steno.core.transcript import Fragment, RawText, Role
 from steno.diarisation.cast import Cast, Who
-from steno.diarisation.roster import (
-    LabelAttribution,
-    RosterAttribution,
-    RosterSettings,
-    reattributed,
-)
+from steno.diarisation.reattribution import reattributed
+from steno.diarisation.roster import LabelAttribution, RosterAttribution, RosterSettings
 from steno.errors import IntegrityError
 from steno.wire.participants import Call, Participant, Roster
 

@@ -22,7 +22,6 @@ from typing import Protocol
 
 import msgspec
 
-from steno.core.records import Draft, Kind, Record, SegmentPayload
 from steno.core.transcript import Fragment, Role
 from steno.diarisation.cast import (
     INTERNAL,
@@ -32,7 +31,6 @@ from steno.diarisation.cast import (
     prior,
     split_lane,
 )
-from steno.errors import IntegrityError
 from steno.wire.participants import Roster
 
 __all__ = [
@@ -41,7 +39,6 @@ __all__ = [
     "RosterAttribution",
     "RosterSettings",
     "Who",
-    "reattributed",
 ]
 
 _PLAIN_LABEL = re.compile(r"(agent|customer|system)(?:[ _-]?\d{1,6})?", re.IGNORECASE)
@@ -412,57 +409,4 @@ def _joined(newer: Roster, older: Roster) -> Roster:
         newer.participants + left,
         newer.started_us or older.started_us,
         newer.ended_us or older.ended_us,
-    )
-
-
-# --- stored segments -------------------------------------------------------------------------
-
-_payload = msgspec.json.Decoder(SegmentPayload).decode
-
-
-def reattributed(record: Record, cast: Cast) -> Draft | None:
-    """Return a stored segment's next revision if somebody else spoke it than it says.
-
-    Text, times and confidence stay as they are. A segment keeps a speaker: where the
-    participants contradict the channel, the channel's word (``agent``, ``customer``) stands.
-
-    Args:
-        record: Of ``Kind.SEGMENT``, its lane ``communication/channel``.
-        cast: The conversation's people after its final roster.
-
-    Raises:
-        IntegrityError: The record cannot be read.
-    """
-    try:
-        segment = _payload(record.payload)
-    except msgspec.MsgspecError:
-        raise IntegrityError("a stored segment cannot be read", record_id=record.id) from None
-    who = cast.who(record.lane, segment.started_us, segment.ended_us)
-    if not who.speaker:
-        who = prior(split_lane(record.lane)[1], who.zero_us)
-    if not who.speaker:
-        return None
-    changed = msgspec.structs.replace(
-        segment,
-        speaker=who.speaker,
-        role=str(who.role),
-        participant=who.participant,
-        user_id=who.user_id,
-        name=who.name,
-        zero_us=who.zero_us or segment.zero_us,
-    )
-    if changed == segment:
-        return None
-    return Draft(
-        kind=Kind.SEGMENT,
-        source=record.source,
-        conversation=record.conversation,
-        lane=record.lane,
-        utterance=record.utterance,
-        revision=record.revision + 1,
-        key=record.key,
-        origin=record.origin,
-        at_us=record.at_us,
-        payload=msgspec.json.encode(changed),
-        place_us=segment.started_us,
     )

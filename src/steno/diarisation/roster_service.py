@@ -14,18 +14,16 @@ while it ran.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from itertools import islice
 from typing import Protocol
 
 import msgspec
 
-from steno.core.records import Draft, Kind, Record
+from steno.core.records import Draft
 from steno.core.timing import Backoff
 from steno.diarisation.cast import Cast
-from steno.diarisation.roster import RosterAttribution, reattributed
+from steno.diarisation.reattribution import OpenTimeline, Rereading
+from steno.diarisation.roster import RosterAttribution
 from steno.errors import (
     AuthError,
     IntegrityError,
@@ -38,7 +36,7 @@ from steno.errors import (
     TransportError,
 )
 from steno.feeds.bookkeeping import LOGGED_PER_MINUTE, LogBudget
-from steno.ports import Telemetry, Timeline
+from steno.ports import Telemetry
 from steno.wire.participants import Roster, decode_roster
 
 __all__ = ["ConversationApi", "RosterService", "RosterServiceSettings"]
@@ -48,7 +46,6 @@ LIMITED_S = 10.0
 """Where the platform limits our rate and does not say for how long."""
 
 Emit = Callable[[list[Draft]], Awaitable[None] | None]
-OpenTimeline = Callable[[], AbstractContextManager[Timeline]]
 
 
 class ConversationApi(Protocol):
@@ -421,7 +418,7 @@ class RosterService:
     async def _put_right(self, conversation: str, cast: Cast) -> None:
         """Give out the next revision of each stored segment that somebody else spoke."""
         changed = 0
-        reading = _Reading(self._timeline, conversation, cast, self._settings.batch)
+        reading = Rereading(self._timeline, conversation, cast, self._settings.batch)
         try:
             while (drafts := await asyncio.to_thread(reading.next)) is not None:
                 changed += len(drafts)
@@ -441,45 +438,3 @@ class RosterService:
             self._telemetry.info(
                 "diarisation.reattributed", conversation=conversation, records=changed
             )
-
-
-class _Reading:
-    """Reads a conversation's segments a batch at a time, in whichever thread calls.
-
-    A thread outlives the task that waited for it, so closing waits for a read under way.
-    """
-
-    def __init__(self, timeline: OpenTimeline, conversation: str, cast: Cast, batch: int) -> None:
-        self._timeline = timeline
-        self._conversation = conversation
-        self._cast = cast
-        self._batch = batch
-        self._lock = threading.Lock()
-        self._stack = ExitStack()
-        self._records: Iterator[Record] | None = None
-        self._closed = False
-
-    def next(self) -> list[Draft] | None:
-        """Return the next batch's changes; None at the end.
-
-        Raises:
-            StorageError, IntegrityError: The store cannot be read.
-        """
-        with self._lock:
-            if self._closed:
-                return None
-            if self._records is None:
-                reader = self._stack.enter_context(self._timeline())
-                self._records = reader.read(self._conversation, Kind.SEGMENT)
-            page = list(islice(self._records, self._batch))
-        if not page:
-            return None
-        drafts = (reattributed(record, self._cast) for record in page)
-        return [draft for draft in drafts if draft is not None]
-
-    def close(self) -> None:
-        """Let go of the reader."""
-        with self._lock:
-            self._closed = True
-            self._records = None
-            self._stack.close()
