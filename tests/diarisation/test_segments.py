@@ -425,10 +425,23 @@ def test_a_partial_without_its_final_goes_to_the_audit_when_its_conversation_end
     run = Run()
     run.hear(partial(1, 2, "good"), partial(1, 3, "good mor"))
     run.pipeline.ended(ConversationEnded("c1", T0), now=1.0)
+    run.wait_until(60.9)
+    run.commit()
+    assert run.store.audits() == []
+    run.wait_until(61.0)
     run.commit()
     assert run.store.audits() == [("never_final", "good mor")]
     (payload,) = run.store.payloads(Kind.SEGMENT_AUDIT)
     assert payload["segment"]["is_final"] is False
+
+
+def test_a_final_that_comes_after_the_end_keeps_its_partial_out_of_the_audit() -> None:
+    """Transcripts are late; what never came is told when the process stops, at the latest."""
+    run = Run()
+    run.hear(partial(1, 2, "good"), partial(5, 6, "and"))
+    run.pipeline.ended(ConversationEnded("c1", T0), now=1.0)
+    run.hear(final(1, 3, "good morning"), at=30.0)
+    assert run.finish().audits() == [("never_final", "and")]
 
 
 def test_the_end_of_one_communication_leaves_the_partials_of_another() -> None:
@@ -439,9 +452,11 @@ def test_the_end_of_one_communication_leaves_the_partials_of_another() -> None:
         uttered(3, 4, "second", utterance="u2", lane="call-2/external", is_final=False),
     )
     run.pipeline.ended(ConversationEnded("c1", T0, "call-1"), now=1.0)
+    run.wait_until(61.0)
     run.commit()
     assert run.store.audits() == [("never_final", "first")]
-    run.pipeline.ended(ConversationEnded("c1", T0), now=2.0)
+    run.pipeline.ended(ConversationEnded("c1", T0), now=62.0)
+    run.wait_until(122.0)
     run.commit()
     assert len(run.store.audits()) == 2
 

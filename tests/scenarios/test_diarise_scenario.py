@@ -53,9 +53,6 @@ async def test_every_segment_is_exported_once_as_it_was_said(
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.xfail(
-    strict=True, reason="the end of the call gives its partials up at once, before a late final"
-)
 async def test_a_final_that_comes_after_the_call_is_no_matter_for_the_audit(tmp_path: Path) -> None:
     """What got its final late is in the result; the audit has only what never got one."""
     audit = tmp_path / "audit.jsonl"

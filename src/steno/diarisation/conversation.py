@@ -57,6 +57,8 @@ class Conversation:
     Attributes:
         waiting: Finals that wait, by slot, in order of arrival.
         order: The same in order of their place.
+        over: Communications that have ended (empty: all), with the time until which their finals
+            may still come, monotonic seconds.
         held: Segments that redaction holds, by slot and revision.
         own_clock: Redaction's time is the conversation's, not ours: input that is read as fast as
             it can be is redacted as if it were heard.
@@ -84,6 +86,7 @@ class Conversation:
         "name",
         "named",
         "order",
+        "over",
         "own_clock",
         "partials",
         "pieces",
@@ -102,6 +105,7 @@ class Conversation:
         self.own_clock = own_clock
         self.waiting: dict[str, Place] = {}
         self.order: list[Place] = []
+        self.over: dict[str, float] = {}
         self.held: dict[tuple[str, int], Held] = {}
         self.slots = SlotMemory()
         self.partials = Partials(most=max_partials)

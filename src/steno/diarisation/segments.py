@@ -90,6 +90,7 @@ class SegmentSettings(msgspec.Struct, frozen=True):
             its end. None: only ``settle_s`` counts.
         hold_s: The longest redaction holds a segment that ends in what may become a secret; by
             ``horizon_s`` alone, until that speaker goes on or the conversation is closed.
+        late_s: How long after the end of a communication its finals may come.
         roster_wait_s: How much longer a segment waits to learn who spoke.
         journal_s: Age at which a change is journalled; ``inf``: there is no journal, because
             the input can be played again.
@@ -112,6 +113,7 @@ class SegmentSettings(msgspec.Struct, frozen=True):
     settle_s: float = 2.0
     horizon_s: float | None = None
     hold_s: float = 5.0
+    late_s: float = 60.0
     roster_wait_s: float = 10.0
     journal_s: float = 0.05
     idle_s: float = 300.0
@@ -223,14 +225,16 @@ class SegmentPipeline:
     def ended(self, event: ConversationEnded, *, now: float) -> None:
         """Give out what is open of a conversation, or of one of its communications.
 
-        A segment waits on to learn who spoke: a roster may take longer than the call.
+        A segment waits on to learn who spoke: a roster may take longer than the call. A partial
+        waits on for its final: transcripts come late.
         """
         state = self._conversations.get(event.conversation)
         if state is None:
             return
         self._settle(state, len(state.order), now)
         self._release(state, state.carry.flush(state.time(now)), now)
-        self._give_up(state, now, event.communication)
+        if not self._own_clock:  # recorded input tells by its end that nothing comes any more
+            state.over[event.communication] = now + self._settings.late_s
         self._schedule(state, now)
 
     def next_deadline(self) -> float | None:
@@ -249,17 +253,24 @@ class SegmentPipeline:
             self._settle(state, state.waited(now, self._settle_s, self._horizon_us), now)
             if state.held and not self._own_clock:
                 self._release(state, state.carry.on_deadline(now), now)
+            for communication, late in list(state.over.items()):
+                if late <= now:
+                    del state.over[communication]
+                    self._give_up(state, now, communication)
             self._mark(state, now)
             self._schedule(state, now)
 
     def flush(self, now: float) -> None:
         """Give out all finals: the process ends.
 
-        Partials stay in the journal: their finals may come after a restart. Without a journal
-        they go to the audit.
+        Partials stay in the journal: their finals may come after a restart. Without a journal,
+        and of what is over, they go to the audit.
         """
         for state in list(self._conversations.values()):
             self._close(state, now, give_up=not self._journals)
+            for communication in state.over:
+                self._give_up(state, now, communication)
+            state.over.clear()
             if self._journals:
                 self._dirty.add(state.name)
                 state.changed_s = -inf  # old enough to be journalled at once
@@ -856,6 +867,8 @@ class SegmentPipeline:
             due = next(iter(state.waiting.values()))[4] + self._settle_s
         if state.held and not self._own_clock:
             due = min(due, state.carry.next_deadline() or due)
+        if state.over:
+            due = min(due, *state.over.values())
         if due == inf and state.journalled and state.remembers(now):
             due = now + CARRY_MEMORY_S + 1.0  # look once more, to take it out of the journal
         if due < inf and (state.due is None or due < state.due):
