@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from steno.cli.common import ExitCode
+from steno.cli.diarise import CAUSES_TOLD
 from steno.cli.main import make_app
 from steno.config.settings import NAME_PATTERN
 
@@ -109,3 +110,18 @@ def test_segments_that_could_not_be_appended_are_told(tmp_path: Path) -> None:
     assert collected(tmp_path, source, "--follow", "--out", str(out)).exit_code == ExitCode.DONE
     starts = [json.loads(line)["start_seconds"] for line in out.read_text().splitlines()]
     assert starts == [0.0, 10.0]
+
+
+def test_many_conversations_without_speakers_are_summed_up(tmp_path: Path) -> None:
+    """A provider that tells none would else fill the terminal."""
+    item = {"text": "Good morning.", "start": 0.0, "end": 1.0, "confidence": 0.9, "isFinal": True}
+    source = tmp_path / "events"
+    with source.open("w") as file:
+        for number in range(CAUSES_TOLD + 5):
+            data = {"conversationId": f"c{number}", "transcripts": [item]}
+            event = {"type": "conversation.transcription.update", "data": data}
+            file.write(json.dumps(event) + "\n")
+    done = collected(tmp_path, source, "--out", str(tmp_path / "out.json"))
+    assert done.exit_code == ExitCode.NOTHING_FOUND
+    assert done.stderr.count("no segment names a speaker") == CAUSES_TOLD
+    assert "and 5 more conversations: see steno diarise report" in done.stderr

@@ -89,26 +89,28 @@ async def open_diarisation(shared: Shared, stack: AsyncExitStack) -> Capability:
     def trouble() -> str:
         return "" if getattr(feed, "connected", 1) else "not connected"
 
-    def details() -> dict[str, Any]:
-        return {
-            "audited": dict(pipeline.audited),
-            "repeats": pipeline.repeats,
-            "corrected": pipeline.corrected,
-            "causes": [
-                {"conversation": cause.conversation, "reason": cause.reason}
-                for cause in pipeline.causes()
-            ],
-        }
-
     return Capability(
         "diarisation",
         spine,
         (feed,),
         trouble,
-        details=details,
+        details=lambda: _details(pipeline),
         closing=_last_rosters(rosters) if rosters is not None else None,
         background=tuple(background),
     )
+
+
+def _details(pipeline: SegmentPipeline) -> dict[str, Any]:
+    """Return the facts for the closing summary."""
+    return {
+        "audited": dict(pipeline.audited),
+        "repeats": pipeline.repeats,
+        "corrected": pipeline.corrected,
+        "causes": [
+            {"conversation": cause.conversation, "reason": cause.reason}
+            for cause in pipeline.causes()
+        ],
+    }
 
 
 def _segment_settings(config: Config, *, replayable: bool) -> SegmentSettings:

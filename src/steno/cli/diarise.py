@@ -54,6 +54,8 @@ CAUSES = {
     "no_finals": "only partial segments came, none became final",
 }
 """Likely causes of a conversation of which nothing is in the result, and what they mean."""
+CAUSES_TOLD = 20
+"""Conversations whose cause gets a line; the report has them all."""
 
 
 @app.callback()
@@ -252,8 +254,7 @@ async def _run(
     progress.end()
     cut_off = bool(events) and stop.is_set()
     details = totals.pop("diarisation")
-    for cause in details["causes"]:
-        out.note(f"conversation {cause['conversation']}: {CAUSES[cause['reason']]}")
+    _tell_causes(out, details["causes"])
     follows = settings.diarisation.follow and is_appended(request)
     exported, code = await written(settings, out, request, stop, followed=follows)
     if code is ExitCode.NOTHING_FOUND:
@@ -264,3 +265,10 @@ async def _run(
     if out.json and request.out != "-":
         out.result({**totals, **details, "export": exported})
     return code
+
+
+def _tell_causes(out: Output, causes: list[dict[str, str]]) -> None:
+    for cause in causes[:CAUSES_TOLD]:
+        out.note(f"conversation {cause['conversation']}: {CAUSES[cause['reason']]}")
+    if len(causes) > CAUSES_TOLD:
+        out.note(f"and {len(causes) - CAUSES_TOLD} more conversations: see steno diarise report")
