@@ -135,6 +135,7 @@ def left(*fragments: Fragment) -> list[str]:
         ([partial(1, 2, "a"), final(1.5, 3)], []),
         ([partial(1, 2, "a"), final(2, 3)], ["a"]),
         ([partial(1, 1, "a"), final(1, 1)], []),
+        ([partial(1, 1, "a", speaker=""), final(1, 3)], []),
         ([partial(1, 2, "a"), final(1, 3, speaker="speaker_1")], ["a"]),
         ([partial(1, 2, "a", speaker=""), final(1, 3, speaker="speaker_1")], []),
         ([partial(1, 2, "a"), final(1, 3, speaker="")], ["a"]),
