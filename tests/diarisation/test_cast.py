@@ -85,6 +85,14 @@ def test_inside_is_who_was_on_the_line_longest(
     assert spoke(WHOLE, start_s, end_s) == expected
 
 
+def test_prompts_that_stay_on_the_line_speak_where_no_agent_is_there_for_half_of_it() -> None:
+    """The queue's participant may outlast the agent's coming."""
+    there = cast(CUSTOMER, person("acd", "acd", 10, 40), ANNA)
+    assert spoke(there, 18, 23) == ("agent", "agent", "anna")
+    assert spoke(there, 18, 22) == ("agent", "agent", "anna")
+    assert spoke(there, 18, 21) == ("system", "system", "acd")
+
+
 def test_order_of_participants_does_not_matter() -> None:
     """The platform lists them as it likes."""
     turned = cast(BEN, ANNA, ACD, IVR, CUSTOMER)
