@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import os
 import re
@@ -125,3 +126,28 @@ def test_many_conversations_without_speakers_are_summed_up(tmp_path: Path) -> No
     assert done.exit_code == ExitCode.NOTHING_FOUND
     assert done.stderr.count("no segment names a speaker") == CAUSES_TOLD
     assert "and 5 more conversations: see steno diarise report" in done.stderr
+
+
+def test_recorded_events_that_end_in_the_middle_are_a_failure_with_an_export(
+    tmp_path: Path,
+) -> None:
+    """What could be read is there; a script must not take it for all of it."""
+    whole = gzip.compress(
+        events(tmp_path / "events", ("c1", 0.0, 0.9), ("c1", 9.0, 0.9)).read_bytes()
+    )
+    source, out = tmp_path / "cut.gz", tmp_path / "out.json"
+    source.write_bytes(whole[:-12])
+    done = collected(tmp_path, source, "--out", str(out), "--json")
+    assert done.exit_code == ExitCode.FAILED, done.output
+    assert "1 of the inputs is damaged, or ends in the middle" in done.stderr
+    assert json.loads(done.stdout)["recorded"]["damaged"] == 1
+    assert json.loads(out.read_text())["totalSegments"] >= 1
+
+
+def test_recorded_messages_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    """The others are exported, and that is a success."""
+    source = events(tmp_path / "events", ("c1", 0.0, 0.9))
+    source.write_text("no event\n" + source.read_text() + '{"type": \n')
+    done = collected(tmp_path, source, "--out", str(tmp_path / "out.json"))
+    assert done.exit_code == ExitCode.DONE, done.output
+    assert "2 of the recorded messages could not be read" in done.stderr

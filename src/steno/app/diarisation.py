@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steno.adapters.platform_http import NotificationsApi
 from steno.adapters.store_sqlite.timeline import TimelineReader
@@ -44,6 +44,9 @@ from steno.ports import LiveFeed, Telemetry
 from steno.spine.service import SpineService
 from steno.wire.oauth import Feature
 
+if TYPE_CHECKING:
+    from steno.feeds.recorded import RecordedFeed
+
 JOURNAL = "diarisation"
 TOKEN_MARGIN_S = 120.0
 """The document renews its token two minutes early."""
@@ -72,9 +75,10 @@ async def open_diarisation(shared: Shared, stack: AsyncExitStack) -> Capability:
     )
     spine = make_spine(shared, pipeline, journal=JOURNAL, finished="segments")
     background: list[Work] = []
-    rosters = None
+    feed: LiveFeed
+    rosters = recorded = None
     if run.events:
-        feed = _recorded_feed(shared, stack, attribution)
+        feed = recorded = _recorded_feed(shared, stack, attribution)
     else:
         platform = await _open_platform(shared, stack)
         background += [manager.run for manager in platform.managers]
@@ -94,15 +98,15 @@ async def open_diarisation(shared: Shared, stack: AsyncExitStack) -> Capability:
         spine,
         (feed,),
         trouble,
-        details=lambda: _details(pipeline),
+        details=lambda: _details(pipeline, recorded),
         closing=_last_rosters(rosters) if rosters is not None else None,
         background=tuple(background),
     )
 
 
-def _details(pipeline: SegmentPipeline) -> dict[str, Any]:
+def _details(pipeline: SegmentPipeline, recorded: RecordedFeed | None) -> dict[str, Any]:
     """Return the facts for the closing summary."""
-    return {
+    facts: dict[str, Any] = {
         "audited": dict(pipeline.audited),
         "repeats": pipeline.repeats,
         "corrected": pipeline.corrected,
@@ -111,6 +115,15 @@ def _details(pipeline: SegmentPipeline) -> dict[str, Any]:
             for cause in pipeline.causes()
         ],
     }
+    if recorded is not None:
+        progress = recorded.progress
+        facts["recorded"] = {
+            "messages": progress.messages,
+            "ignored": progress.ignored,
+            "malformed": progress.malformed,
+            "damaged": progress.damaged_files,
+        }
+    return facts
 
 
 def _segment_settings(config: Config, *, replayable: bool) -> SegmentSettings:
@@ -202,7 +215,7 @@ def _live_feed(
     )
 
 
-def _recorded_feed(shared: Shared, stack: AsyncExitStack, attribution: Attribution) -> LiveFeed:
+def _recorded_feed(shared: Shared, stack: AsyncExitStack, attribution: Attribution) -> RecordedFeed:
     from steno.adapters.recorded_events import RecordedEvents
     from steno.feeds.recorded import Progress, RecordedFeed, RecordedSettings
 

@@ -259,12 +259,24 @@ async def _run(
     exported, code = await written(settings, out, request, stop, followed=follows)
     if code is ExitCode.NOTHING_FOUND:
         out.note(await nothing_met(settings, request, details["audited"]))
-    if cut_off and code is ExitCode.DONE:
-        out.note("interrupted: not all of the recorded events were read")
-        code = ExitCode.INTERRUPTED
+    if events and code in (ExitCode.DONE, ExitCode.NOTHING_FOUND):
+        code = _told_of_input(out, details["recorded"], cut_off=cut_off) or code
     if out.json and request.out != "-":
         out.result({**totals, **details, "export": exported})
     return code
+
+
+def _told_of_input(out: Output, read: dict[str, int], *, cut_off: bool) -> ExitCode | None:
+    """Say what was not read of recorded events; return the exit code if that is a failure."""
+    if read["malformed"]:
+        out.note(f"{read['malformed']} of the recorded messages could not be read")
+    if cut_off:
+        out.note("interrupted: not all of the recorded events were read")
+        return ExitCode.INTERRUPTED
+    if read["damaged"]:
+        out.note(f"{read['damaged']} of the inputs is damaged, or ends in the middle")
+        return ExitCode.FAILED
+    return None
 
 
 def _tell_causes(out: Output, causes: list[dict[str, str]]) -> None:
