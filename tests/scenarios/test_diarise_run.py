@@ -37,3 +37,24 @@ async def test_a_running_gateway_exports_when_asked_and_at_its_end(tmp_path: Pat
         told = json.loads(gateway.out.read_text().splitlines()[-1])
         exported = json.loads(one.collector.export.read_bytes())["totalSegments"]
         assert told["diarisation"]["export"]["segments"] == exported
+
+
+@pytest.mark.timeout(60)
+async def test_a_followed_export_is_whole_whatever_is_asked_meanwhile(tmp_path: Path) -> None:
+    """SIGUSR1 and an export to the same file must not take it away from who appends to it."""
+    out = "segments.jsonl"
+    async with collecting(
+        tmp_path, speed=20, conversations=2, out=out, options=("--follow",)
+    ) as one:
+        await one.heard(5)
+        one.collector.signal(signal.SIGUSR1)
+        code, _, said = await one.collector.run(
+            "diarise", "export", "--out", str(one.collector.export)
+        )
+        assert code == 1
+        assert "the file is being appended to" in said
+        await one.sim.finished()
+        assert await one.collector.interrupted() == 0
+        whole = await one.collector.exported("jsonl")
+        followed = one.collector.export.read_bytes()
+        assert len(followed.splitlines()) >= len(whole.splitlines()) > 5

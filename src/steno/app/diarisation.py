@@ -284,9 +284,9 @@ def _last_rosters(rosters: RosterService) -> Callable[[float], Awaitable[bool]]:
 def _exports(shared: Shared, request: ExportRequest) -> Work | None:
     """Return the work of exporting while running: when asked for, and at an interval."""
     config, run = shared.config, shared.run
-    if request.out == "-" or "-" in run.events:
+    follows = config.diarisation.follow
+    if request.out == "-" or "-" in run.events or (follows and is_appended(request)):
         return None
-    follows = config.diarisation.follow and not is_appended(request)
     asked = run.export_now or asyncio.Event()
     interval_s = config.diarisation.interval_s if follows else None
 

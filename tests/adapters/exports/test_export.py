@@ -549,3 +549,16 @@ def test_locked_temporary_file_of_ours_is_respected(tmp_path: Path) -> None:
             export(calls(call_1=["a"]), Lines(), str(tmp_path / "out.txt"))
     export(calls(call_1=["a"]), Lines(), str(tmp_path / "out.txt"))
     assert names(tmp_path) == ["out.txt"]
+
+
+def test_a_file_that_is_appended_to_is_not_replaced(tmp_path: Path) -> None:
+    """Whoever appends would go on in the old one, which nobody sees any more."""
+    out = tmp_path / "out.txt"
+    with out.open("wb") as followed:
+        fcntl.flock(followed, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="being appended to"):
+            export(calls(call_1=["a"]), Lines(), str(out))
+    assert out.read_bytes() == b""
+    export(calls(call_1=["a"]), Lines(), str(out))
+    assert out.read_bytes() == b"a\n"
+    assert names(tmp_path) == ["out.txt"]

@@ -233,6 +233,25 @@ async def test_following_goes_on_after_a_whole_export(tmp_path: Path) -> None:
     assert written(path, Format.JSONL) == names_of([*records, segment("alpha", 3)])
 
 
+@pytest.mark.parametrize("form", APPENDED)
+async def test_a_file_that_was_moved_or_removed_is_begun_again(
+    tmp_path: Path, form: Format
+) -> None:
+    """What is appended is where its readers look, and nothing of it in what nobody sees."""
+    path, aside = tmp_path / "calls", tmp_path / "aside"
+    records = [segment("alpha", number) for number in (1, 2, 3)]
+    sink = sink_of(path, form)
+    await sink.deliver(records[:1])
+    path.rename(aside)
+    await sink.deliver(records[:2])
+    assert written(aside, form) == names_of(records[:1])
+    assert written(path, form) == names_of(records[1:2])
+    path.unlink()
+    await sink.deliver(records[2:])
+    await sink.close()
+    assert written(path, form) == names_of(records[2:])
+
+
 async def test_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """``-`` has the header once and then the pieces as they come."""
     sink = sink_of("-", Format.CSV)

@@ -248,6 +248,7 @@ def replace_file(place: Path, chunks: Iterator[bytes], *, setting: str) -> int:
 def _replace(place: Path, chunks: Iterator[bytes]) -> int:
     """Write beside the place, and rename; the folder is made durable last."""
     _must_be_file(place)
+    _must_be_whole(place)
     part = place.with_name(f".{place.name}.part")
     fd = _locked(part)
     try:
@@ -318,6 +319,22 @@ def _must_be_file(place: Path, setting: str = "out") -> None:
         raise ConfigError(
             "what is there is not a regular file", setting=setting, fix="Use - for standard output."
         )
+
+
+def _must_be_whole(place: Path) -> None:
+    """Whoever appends to a file holds its lock, and would go on in the one that is replaced."""
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, PermissionError):
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StorageError(
+            "the file is being appended to", fix="Name another, or end what follows there."
+        ) from None
+    finally:
+        os.close(fd)
 
 
 def _failed(exc: Exception, summary: str) -> StenoError:

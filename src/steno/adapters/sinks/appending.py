@@ -44,8 +44,16 @@ class AppendedFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether it holds a descriptor, and with it the lock."""
-        return self._fd >= 0
+        """Whether it holds the file, and with it the lock, and the file is still in its place.
+
+        What was moved or removed from there is not seen by anybody who reads the place.
+        """
+        if self._fd < 0:
+            return False
+        try:
+            return os.path.samestat(os.lstat(self._path), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
 
     def open(self) -> bytes:
         """Open, lock and repair the file; return its last whole pieces.
@@ -54,6 +62,7 @@ class AppendedFile:
             StorageError: It cannot be a file of ours, or another process writes it.
             OSError: It cannot be opened.
         """
+        self.close()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         # A device or pipe must not keep us waiting: what it is, is looked at next.
         fd = os.open(self._path, flags | os.O_NONBLOCK, 0o600)

@@ -221,9 +221,11 @@ class _Written:
 
     def _opened(self, path: str) -> AppendedFile:
         file = self._open.get(path)
-        if file is not None:
+        if file is not None and file.is_open:
             self._open.move_to_end(path)
             return file
+        if file is not None:
+            self._open.pop(path).close()
         while len(self._open) >= self._limit:
             self._open.popitem(last=False)[1].close()
         place = Path(path)
