@@ -66,6 +66,16 @@ def test_a_subscription_is_asked_once() -> None:
     assert (machine.state, machine.next_deadline()) == (State.ASKED, 115.0)
 
 
+def test_an_answer_before_the_question_changes_nothing() -> None:
+    """The socket counts as subscribed only by what was asked on it."""
+    machine = Subscription((TYPE,))
+    assert machine.receive_message(b'{"type":"subscribed"}')
+    assert machine.receive_message(b'{"type":"error","status":403}')
+    assert (machine.state, machine.refusal) == (State.IDLE, None)
+    machine.opened(now=100.0)
+    assert machine.state is State.ASKED
+
+
 def test_subscribed_is_the_answer() -> None:
     """Whatever else the answer holds, and however often it comes."""
     machine = asked()

@@ -189,6 +189,17 @@ def test_a_broken_element_of_an_array_costs_itself_alone(broken: str) -> None:
     assert [(note.cause, note.line) for note in notes] == [("invalid-json", 8)]
 
 
+def test_the_inside_of_a_broken_element_is_no_message() -> None:
+    """What begins like a value further to the right belongs to the one that is broken."""
+    whole = '{\n    "n": 1\n  }'
+    broken = '{\n    "a": "unfinished\n    "deep": [\n      {"x": 2}\n    ]\n  }'
+    messages, _, notes = cut(
+        f"[\n  {whole},\n  {broken},\n  {whole}\n]\n".encode(), form=Form.VALUES
+    )
+    assert [json.loads(one) for one in messages] == [{"n": 1}] * 2
+    assert [note.cause for note in notes] == ["invalid-json"]
+
+
 def test_a_value_that_does_not_end_is_unreadable() -> None:
     """It is told where it began."""
     messages, _, (note,) = cut(b'[{"a":1},\n{"b":2')
