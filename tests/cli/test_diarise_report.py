@@ -162,6 +162,7 @@ def test_only_the_conversations_asked_for(state: StateDir) -> None:
     ]
     later = run(state, "--json", "--since", "2999-01-01T00:00:00Z")
     assert later.exit_code == ExitCode.NOTHING_FOUND
+    assert "no such conversation is stored" in later.stderr
     assert json.loads(later.stdout)["conversations"] == []
     assert run(state, "--since", "yesterday").exit_code == ExitCode.USAGE
 

@@ -157,7 +157,8 @@ def report(
     if damaged:
         raise typer.Exit(ExitCode.FAILED)
     if not overview.totals.segments:
-        out.note(f"no segment met the confidence threshold {wanted.min_confidence:g}")
+        threshold = f"no segment met the confidence threshold {wanted.min_confidence:g}"
+        out.note(threshold if overview.totals.conversations else "no such conversation is stored")
         raise typer.Exit(ExitCode.NOTHING_FOUND)
 
 
