@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def umask() -> Iterator[None]:
-    """A command narrows the process's umask; the next test has the usual one."""
-    before = os.umask(0o022)
-    os.umask(before)
+def process_as_before() -> Iterator[None]:
+    """A command narrows the umask and takes over stray errors and libraries' logs."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    root = logging.getLogger()
+    hooks = sys.unraisablehook, threading.excepthook
+    handlers, level = list(root.handlers), root.level
     yield
-    os.umask(before)
+    os.umask(mask)
+    sys.unraisablehook, threading.excepthook = hooks
+    root.handlers[:] = handlers
+    root.setLevel(level)
