@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from steno.cli.common import ExitCode
 from steno.cli.diarise import CAUSES_TOLD
 from steno.cli.main import make_app
-from steno.config.settings import NAME_PATTERN
+from steno.config.base import NAME_PATTERN
 
 
 def events(path: Path, *segments: tuple[str, float, float]) -> Path:

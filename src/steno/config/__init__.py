@@ -6,22 +6,25 @@ from steno.config.checks import (
     require_media,
     require_transcribe,
 )
-from steno.config.loading import find_file, load, read_secret
-from steno.config.settings import (
+from steno.config.destinations import (
     AnyDestination,
-    Config,
-    Delivery,
     Destination,
-    Diarisation,
-    Family,
     GrpcDestination,
     JsonlDestination,
+    ObjectsDestination,
+    WebhookDestination,
+)
+from steno.config.loading import find_file, load, read_secret
+from steno.config.settings import (
+    Config,
+    Delivery,
+    Diarisation,
+    Family,
     Language,
     Live,
     MaskStyle,
     Media,
     OAuthShape,
-    ObjectsDestination,
     Observability,
     Platform,
     Redaction,
@@ -30,7 +33,6 @@ from steno.config.settings import (
     Speech,
     Store,
     Transcribe,
-    WebhookDestination,
 )
 from steno.config.showing import show
 

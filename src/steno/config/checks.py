@@ -8,17 +8,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from steno.config.settings import (
+from steno.config.destinations import (
     AnyDestination,
-    Config,
-    Family,
     GrpcDestination,
     JsonlDestination,
     ObjectsDestination,
-    SegmentSource,
-    Source,
     WebhookDestination,
 )
+from steno.config.settings import Config, Family, SegmentSource, Source
 from steno.core.addresses import split_address
 from steno.core.hosts import is_loopback, real_hosts, tutorial_hosts
 from steno.errors import ConfigError, ConfigProblems

@@ -17,17 +17,15 @@ from typing import Any, NamedTuple, cast, get_args, get_origin
 
 import msgspec
 
+from steno.config.base import NAME_PATTERN, Section
 from steno.config.checks import check
+from steno.config.destinations import DESTINATIONS, Destination
 from steno.config.settings import (
-    DESTINATIONS,
-    NAME_PATTERN,
     SECTIONS,
     TOP_LEVEL,
     Config,
-    Destination,
     Family,
     OAuthShape,
-    Section,
     SegmentSource,
     Source,
 )

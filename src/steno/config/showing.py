@@ -10,15 +10,10 @@ from typing import Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
+from steno.config.base import Section
+from steno.config.destinations import DESTINATIONS, Destination
 from steno.config.loading import TUTORIAL_NAMES
-from steno.config.settings import (
-    DESTINATIONS,
-    SECTIONS,
-    TOP_LEVEL,
-    Config,
-    Destination,
-    Section,
-)
+from steno.config.settings import SECTIONS, TOP_LEVEL, Config
 from steno.core.secret import Secret
 
 
