@@ -22,6 +22,8 @@ LABELS = Redactor(mask="label")
         ("call 415-555-0123 now", "call [PHONE] now"),
         ("it's four one five", "it's [NUMBER]"),
         ("five five five oh", "[NUMBER]"),
+        ("it's four one", "it's [NUMBER]"),
+        ("my code is 4", "my code is [NUMBER]"),
         ("4111 1111", "[NUMBER]"),
         ("one four two, thanks", "[NUMBER], thanks"),
         ("oh one seven three and that is my mobile", "[NUMBER] and that is my mobile"),

@@ -386,6 +386,18 @@ async def test_end_puts_stored_segments_right(tmp_path: Path) -> None:
         assert run.log.events().count("diarisation.reattributed") == 1
 
 
+async def test_trouble_that_says_nothing_of_a_conversation_costs_it_no_try(tmp_path: Path) -> None:
+    """Limited and out of reach more often than anything is tried: its end is put right still."""
+    limited = says(429, {"code": "too.many.requests"}, Retry_After="0.02")
+    trouble = [limited, says(503)] * 3
+    async with serving(tmp_path, *trouble, describes(transferred=True)) as run:
+        await run.write(*MANY)
+        run.service.ended("c")
+        await run.until(lambda: run.service.ending == 0)
+        assert len(run.server.seen) == len(trouble) + 1
+        assert {one.revision for one in run.emitted} == {1}
+
+
 async def test_second_end_of_a_conversation_is_looked_at_again(tmp_path: Path) -> None:
     """Its communications end one by one; an end during the last look is not lost."""
     gate = asyncio.Event()
