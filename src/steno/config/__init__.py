@@ -32,12 +32,13 @@ from steno.config.settings import (
     Source,
     Speech,
     Store,
-    Transcribe,
 )
 from steno.config.showing import show
+from steno.config.stored import Archive, Transcribe
 
 __all__ = [
     "AnyDestination",
+    "Archive",
     "Config",
     "Delivery",
     "Destination",

@@ -21,6 +21,7 @@ from steno.config.base import (
     doc,
 )
 from steno.config.destinations import AnyDestination
+from steno.config.stored import Archive, Transcribe
 from steno.core.secret import Secret
 
 
@@ -552,88 +553,6 @@ class Speech(Section, frozen=True):
     ] = 200
 
 
-class Transcribe(Section, frozen=True):
-    """Transcription jobs of recordings; the commands that use them come with a later release."""
-
-    recordings: Annotated[
-        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
-        doc("Recordings that `steno transcribe` is for when it is given none."),
-    ] = ()
-    language: Annotated[
-        str, doc("What is spoken, where the input does not say.", pattern=TAG_PATTERN)
-    ] = "en-US"
-    languages: Annotated[
-        tuple[Annotated[str, Meta(pattern=TAG_PATTERN)], ...],
-        doc("Languages the service takes beside en-US, en-GB, es-ES, fr-FR and de-DE."),
-    ] = ()
-    format: Annotated[
-        Literal["text", "srt", "vtt", "json"],
-        doc("Form of a transcript, where the input does not say."),
-    ] = "text"
-    webhook: Annotated[
-        Secret, doc("Address that is told of each end, where the input does not say.")
-    ] = NO_SECRET
-    webhook_allow: Annotated[
-        tuple[str, ...],
-        doc("Networks or addresses that webhooks may lead to although they are not public."),
-    ] = ()
-    concurrency: Annotated[
-        int, doc("Calls of the service side by side, of all jobs together.", ge=1, le=32)
-    ] = 20
-    per_minute: Annotated[
-        float,
-        doc(
-            "Calls begun in a minute, of all jobs together. The platform allows a client 300.",
-            gt=0,
-            le=1_000_000,
-        ),
-    ] = 240.0
-    preflight: Annotated[
-        bool, doc("Ask for a recording before its job is submitted: one call more for each.")
-    ] = False
-    strict_words: Annotated[
-        bool, doc("A word that cannot be read fails its job, instead of being left out.")
-    ] = False
-    poll_first_s: Annotated[
-        float, doc("First wait between polls of a job; it grows.", unit="s", gt=0)
-    ] = 5.0
-    poll_max_s: Annotated[float, doc("Longest wait between polls.", unit="s", gt=0)] = 30.0
-    retries: Annotated[
-        int,
-        doc("Failed calls in a row after which a job fails; more for long outages.", ge=0),
-    ] = 5
-    retry_first_s: Annotated[
-        float, doc("First wait after a failed call; doubles with jitter.", unit="s", gt=0)
-    ] = 2.0
-    retry_max_s: Annotated[float, doc("Longest wait after a failed call.", unit="s", gt=0)] = 30.0
-    deadline_s: Annotated[
-        float,
-        doc("From the first submission to the end of a job; pauses do not count.", unit="s", gt=0),
-    ] = 21600.0
-    settle_s: Annotated[
-        float,
-        doc(
-            "After a submission without an answer, the service is asked for the job no sooner "
-            "than this. A submission itself is given a little less.",
-            unit="s",
-            ge=1,
-            le=600,
-        ),
-    ] = 45.0
-    doubt: Annotated[
-        Literal["look", "resubmit", "fail"],
-        doc(
-            "What to do when it is not known whether the service has a job: `look` for it there, "
-            "`resubmit` it (only where the service tells repeats by `Idempotency-Key`), or "
-            "`fail` it."
-        ),
-    ] = "look"
-    unlookable: Annotated[
-        Literal["resubmit", "fail"],
-        doc("The same where the service has no list to look into."),
-    ] = "fail"
-
-
 class Language(Section, frozen=True):
     """Watching the spoken language, and telling the platform when it changes."""
 
@@ -764,6 +683,7 @@ class Config(Section, frozen=True):
     media: Media = Media()
     speech: Speech = Speech()
     transcribe: Transcribe = Transcribe()
+    archive: Archive = Archive()
     language: Language = Language()
     redaction: Redaction = Redaction()
     delivery: Delivery = Delivery()
@@ -790,6 +710,7 @@ SECTIONS: dict[str, type[Section]] = {
     "media": Media,
     "speech": Speech,
     "transcribe": Transcribe,
+    "archive": Archive,
     "language": Language,
     "redaction": Redaction,
     "delivery": Delivery,

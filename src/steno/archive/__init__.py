@@ -1,0 +1,1 @@
+"""Archive: stored transcripts fetched, streamed, aligned, filtered, archived and summarised."""
