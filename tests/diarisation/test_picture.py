@@ -15,7 +15,6 @@ from steno.diarisation.picture import (
     MAX_TIP_CHARS,
     Bar,
     Sketch,
-    clock,
     merge,
     shared_and_silent,
     svg,
@@ -167,17 +166,3 @@ def test_merging_keeps_the_ends_and_the_count(found: list[tuple[str, int, int]],
     assert all(
         after.start_us - before.end_us >= gap for before, after in itertools.pairwise(merged)
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(0, "0:00"), (59.6, "1:00"), (3599.6, "1:00:00"), (3725, "1:02:05"), (-61, "-1:01")],
-)
-def test_clock_carries_over(seconds: float, told: str) -> None:
-    """Rounded first, so that there is no second 60."""
-    assert clock(seconds) == told
-
-
-def test_tenths_carry_over_too() -> None:
-    """59.96 s is a minute."""
-    assert clock(59.96, tenths=True) == "1:00.0"

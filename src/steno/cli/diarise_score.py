@@ -138,7 +138,7 @@ def _stored(names: Iterable[str], state_dir: Path, min_confidence: float) -> Doc
 def _tell(scores: Scores, options: Options, out: Output) -> None:
     import msgspec
 
-    from steno.diarisation.tables import number_of
+    from steno.core.tables import number_of
 
     if not scores.conversations:
         out.note("the references hold no segment, or none of what was asked for")
@@ -164,7 +164,7 @@ def _tell(scores: Scores, options: Options, out: Output) -> None:
 
 def _table(scores: Scores) -> Iterable[str]:
     from steno.adapters.scoring import ConversationScore
-    from steno.diarisation.tables import NONE, Column, seconds, table
+    from steno.core.tables import NONE, Column, seconds, table
 
     def column(
         head: str, text: Callable[[ConversationScore], str], rank: int = 0

@@ -7,10 +7,11 @@ too fine to be seen is merged. The figures are exact whatever the picture leaves
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from html import escape
 from itertools import pairwise
 from typing import Final
 
+from steno.core.page import COLOURS, clean
+from steno.core.tables import clock, shortened
 from steno.diarisation.views import SegmentView
 
 MAX_LANES: Final = 12
@@ -21,9 +22,6 @@ MAX_BARS: Final = 4096
 
 MAX_TIP_CHARS: Final = 240
 """Text of a tooltip, where text is asked for."""
-
-COLOURS: Final = 6
-"""Classes ``c0`` to ``c5`` of bars; the page's style gives them their colours."""
 
 _MICRO: Final = 1_000_000
 _LABELS: Final = 150  # units left of the time line
@@ -276,29 +274,3 @@ def _visible(found: list[tuple[int, int]], frame: _Frame) -> Iterator[tuple[int,
 
 def _when(start_us: int, end_us: int) -> str:
     return f"{clock(start_us / _MICRO, tenths=True)}–{clock(end_us / _MICRO, tenths=True)}"
-
-
-def clock(seconds: float, *, tenths: bool = False) -> str:
-    """Return a time as ``m:ss``, with hours where there are any, and tenths where asked for."""
-    units = round(seconds * 10) if tenths else round(seconds) * 10
-    sign, units = ("-", -units) if units < 0 else ("", units)
-    minutes, rest = divmod(units, 600)
-    hours, minutes = divmod(minutes, 60)
-    front = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-    tail = f".{rest % 10}" if tenths else ""
-    return f"{sign}{front}:{rest // 10:02}{tail}"
-
-
-def shortened(text: str, limit: int) -> str:
-    """Return text of at most ``limit`` characters; an ellipsis tells that there was more."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-
-
-def clean(text: str) -> str:
-    """Escape text for HTML and XML; what XML cannot hold becomes U+FFFD."""
-    return escape("".join(one if _allowed(one) else "\ufffd" for one in text), quote=True)
-
-
-def _allowed(one: str) -> bool:
-    return (one >= " " and not "\x7f" <= one <= "\x9f" and not "\ud800" <= one <= "\udfff"
-            and one not in "\ufffe\uffff") or one in "\t\n"  # fmt: skip
