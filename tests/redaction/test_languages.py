@@ -41,6 +41,7 @@ MASKED = [
     ),
     ("en", "bob.lee (at) example (dot) com", "[EMAIL]"),
     ("en", "b lee 1 9 8 4 at example dot com", "[EMAIL]"),
+    ("en", "write to georg dot emil one at example dot com", "write to [EMAIL]"),
     ("en", "it's boblee at gmail", "it's [EMAIL]"),
     ("en", "x @ example.com", "[EMAIL]"),
     # Spanish
@@ -55,6 +56,7 @@ MASKED = [
     ("fr", "zéro six douze trente-quatre soixante-dix-huit quatre-vingt-dix-sept", "[PHONE]"),
     ("fr", "zéro six quatre vingt onze soixante et onze euh vingt et un", "[PHONE]"),
     ("fr", "luc tiret bas roux arobase poste point fr", "[EMAIL]"),
+    ("fr", "à luc point roux un arobase poste point fr", "à [EMAIL]"),
     ("fr", "FR14 2004 1010 0505 0001 3M02 606", "[IBAN]"),
     # German
     ("de", "unter 030 12345678", "unter [PHONE]"),
@@ -91,6 +93,7 @@ KEPT = [
     ("en", "call me at five thirty"),
     ("en", "the card ends in four two four two"),
     ("en", "look at example dot com, it's at shop.example.com"),
+    ("en", "I bought the red one at amazon dot com"),
     ("en", "rooms 101, 102, 103 and 104"),
     ("en", "I have two phones and one card"),
     ("en", "go to www dot example dot com slash help"),

@@ -338,6 +338,7 @@ def _local(tokens: list[Token], index: int, table: Table, *, expected: bool) -> 
             _spelled(token, table)
             or _letter_in_row(tokens, position)
             or _ends_number(tokens, position, table)
+            or (first < 0 and _ends_name(tokens, position, table, expected=expected))
         ):
             first, joined = position, joined and first < 0
             letters += len(word) == 1 and token.kind == PLAIN
@@ -386,6 +387,18 @@ def _ends_number(tokens: list[Token], position: int, table: Table) -> bool:
         return False
     before = tokens[position - 1].text
     return before in table.numbers or before in table.joins
+
+
+def _ends_name(tokens: list[Token], position: int, table: Table, *, expected: bool) -> bool:
+    """Whether a weak word right before the "at" is a name's number ("dot emil one at")."""
+    if tokens[position].text not in table.weak or not 0 < position < len(tokens) - 1:
+        return False
+    if not _is_at(tokens[position + 1], table):
+        return False
+    before = tokens[position - 1]
+    if before.kind != PLAIN or before.text in table.stops:
+        return False
+    return expected or (position > 1 and _is_dot(tokens, position - 2, table))
 
 
 def _tight(tokens: list[Token], position: int) -> bool:
