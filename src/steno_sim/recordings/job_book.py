@@ -71,6 +71,7 @@ class JobBook:
 
     Attributes:
         submissions: Jobs accepted for each recording: more than one is a double submission.
+        keyed: Submissions that came with each idempotency key, whether or not keys are honoured.
         repeated: Submissions that an idempotency key led to the job there was.
         peak_open: Most jobs that were neither completed nor failed at one time.
     """
@@ -78,6 +79,7 @@ class JobBook:
     def __init__(self, settings: JobSettings) -> None:
         self.settings = settings
         self.submissions: Counter[str] = Counter()
+        self.keyed: Counter[str] = Counter()
         self.repeated = 0
         self.peak_open = 0
         self._jobs: dict[str, Job] = {}
@@ -135,6 +137,8 @@ class JobBook:
             KeyReused: The key was used for another request.
         """
         settings = self.settings
+        if key:
+            self.keyed[key] += 1
         key = key if settings.keys else ""
         before = self._by_key.get((client, key)) if key else None
         if before is not None:
@@ -200,6 +204,7 @@ class JobBook:
             "recordings": len(self.submissions),
             "doubled": len(doubled),
             "doubled_recordings": doubled[:MAX_DOUBLED],
+            "doubled_keys": sum(count > 1 for count in self.keyed.values()),
             "statuses": dict(sorted(statuses.items())),
             "open": self.open(now),
             "peak_open": self.peak_open,

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -55,6 +56,7 @@ JOBS_PATH = "/api/v2/recordings/transcripts"
 FORMATS = ("text", "srt", "vtt", "json")
 _PAGE = "<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 _MAX_LISTED = 1000
+_MAX_BEGUN = 100_000
 
 
 class JobService:
@@ -71,9 +73,11 @@ class JobService:
         self.settings = settings
         self.in_flight = 0
         self.peak_in_flight = 0
+        self.peak_in_window = 0
         self.struck: dict[str, int] = {}
         self._region = region
         self._catalogue = catalogue
+        self._begun: deque[float] = deque(maxlen=_MAX_BEGUN)
         self._dice = random.Random(f"requests/{settings.seed}")  # noqa: S311  # nothing secret
         self._since_burst = 0
         self._burst_left = 0
@@ -95,10 +99,12 @@ class JobService:
     def stats(self) -> dict[str, object]:
         """Give the counts of jobs, of requests at a time, and of what went wrong on purpose.
 
-        Requests meet only where answers take time: see ``answer_s`` and ``slow``.
+        Requests meet only where answers take time: see ``answer_s`` and ``slow``. The most
+        requests in any stretch as long as a window of the rate limit are ``peak_in_window``.
         """
         return self.book.stats(_now()) | {
             "peak_requests": self.peak_in_flight,
+            "peak_in_window": self.peak_in_window,
             "struck": dict(sorted(self.struck.items())),
         }
 
@@ -106,6 +112,7 @@ class JobService:
 
     def _guard(self, handler: Any) -> Any:  # Any: aiohttp's handlers
         async def guarded(request: web.Request) -> web.StreamResponse:
+            self._note_begun(_now())
             self.in_flight += 1
             self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
             try:
@@ -114,6 +121,13 @@ class JobService:
                 self.in_flight -= 1
 
         return guarded
+
+    def _note_begun(self, now: float) -> None:
+        begun = self._begun
+        while begun and begun[0] <= now - self._region.settings.rate_window_s:
+            begun.popleft()
+        begun.append(now)
+        self.peak_in_window = max(self.peak_in_window, len(begun))
 
     async def _troubled(self, request: web.Request, handler: Any) -> web.StreamResponse:
         settings = self.settings

@@ -57,6 +57,8 @@ def test_a_key_with_another_body_is_refused_and_keys_can_be_ignored() -> None:
         book.submit(asked(language="de-DE"), now=0.0, key="k")
     deaf = JobBook(JobSettings(keys=False))
     assert deaf.submit(asked(), now=0.0, key="k") != deaf.submit(asked(), now=0.0, key="k")
+    # A service that is deaf to keys counts them all the same, and so tells of repeats.
+    assert (deaf.keyed["k"], deaf.stats(0.0)["doubled_keys"]) == (2, 1)
 
 
 def test_shares_of_fates_hold_and_follow_from_the_recording() -> None:
