@@ -491,6 +491,11 @@ class RecordingJobsApi:
         """What the service last said of our rate."""
         return self._http.rate
 
+    @property
+    def room(self) -> int | None:
+        """The service takes any number of jobs."""
+        return None
+
     async def ready(self) -> None:
         """Have a token in hand."""
         await self._http.authorise()
@@ -520,12 +525,15 @@ class RecordingJobsApi:
             raise TimedOut(action="submit a transcription job") from None
         return decode_submission(answer.body)
 
-    async def poll(self, transcript_id: str) -> tuple[JobAnswer, float | None]:
+    async def poll(
+        self, transcript_id: str, request: TranscriptionRequest
+    ) -> tuple[JobAnswer, float | None]:
         """Ask how a job stands; and when the service wants the next poll, seconds.
 
         Raises:
             AuthError, TransportError, ObjectMissing, ProtocolError: See ``PlatformHttp.request``.
         """
+        del request  # the service remembers it
         answer = await self._http.request(
             "GET",
             job_path(transcript_id),
@@ -538,7 +546,7 @@ class RecordingJobsApi:
         wait_s = asked_to_wait(answer, datetime.now(UTC))
         return decode_job(answer.body, transcript_id), wait_s
 
-    async def look(self, recording_id: str) -> list[FoundJob]:
+    async def look(self, request: TranscriptionRequest) -> list[FoundJob]:
         """List the jobs of a recording.
 
         Raises:
@@ -548,7 +556,7 @@ class RecordingJobsApi:
             "GET",
             JOBS_PATH,
             action="look for a transcription job",
-            query=look_query(recording_id),
+            query=look_query(request.recording_id),
             fix=_FIX_READ,
             limit_s=self._limit_s,
             patience_s=0.0,
@@ -556,7 +564,7 @@ class RecordingJobsApi:
         )
         return decode_jobs(answer.body)
 
-    async def preflight(self, recording_id: str) -> RecordingFacts:
+    async def preflight(self, request: TranscriptionRequest) -> RecordingFacts:
         """Ask whether a recording is there and ours to read.
 
         Raises:
@@ -565,14 +573,14 @@ class RecordingJobsApi:
         """
         answer = await self._http.request(
             "GET",
-            recording_path(recording_id),
+            recording_path(request.recording_id),
             action="look at a recording",
             fix=_FIX_DOWNLOAD,
             limit_s=self._limit_s,
             patience_s=0.0,
             max_bytes=MAX_SMALL_BYTES,
         )
-        return decode_recording(answer.body, recording_id)
+        return decode_recording(answer.body, request.recording_id)
 
 
 # --- notification channels -------------------------------------------------------------------

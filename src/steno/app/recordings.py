@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import random
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,9 +20,9 @@ from steno import __version__
 from steno.adapters.audit_log import AuditLog, AuditPlaces
 from steno.adapters.audit_log.files import file_lines, rotated_files
 from steno.adapters.job_store import SqliteJobStore
-from steno.adapters.platform_http import RecordingJobsApi
 from steno.adapters.state_dir import StateDir
 from steno.app.capability import make_redactor
+from steno.app.engines import engine_of
 from steno.app.gateway import open_delivery
 from steno.app.platform import Platform, hosts_of, open_platform, utc_us
 from steno.config import Config, OAuthShape
@@ -32,6 +33,7 @@ from steno.ports.jobs import EndedJob, Job, JobState, JobStore
 from steno.recordings.calls import WebhookDesk, WriteFile
 from steno.recordings.ending import Identity, audit_request
 from steno.recordings.job import Doubt, JobMachine, Policy, plan
+from steno.recordings.pace import Pace
 from steno.recordings.requests import BadLine, GoodLine, Line, RequestRules
 from steno.recordings.service import RecordingsService, ServiceSettings, Surroundings, Tally
 from steno.recordings.turns import Turn
@@ -148,7 +150,7 @@ async def transcribe(
         await _first_token(platform, stop)
         store = await asyncio.to_thread(SqliteJobStore.open, state.jobs)
         stack.push_async_callback(store.close)
-        places = AuditPlaces.of(state.root)
+        places = AuditPlaces.of(state.root, config.transcribe.audit_log)
         audit = await stack.enter_async_context(AuditLog(places, telemetry=telemetry))
         # No capability by name: without a destination, records stay in the store.
         delivery = await open_delivery(config, state, stack, telemetry=telemetry, features=())
@@ -161,9 +163,10 @@ async def transcribe(
         async def told(ends: Sequence[EndedJob]) -> Collection[str]:
             return await asyncio.to_thread(entered, places.log, ends)
 
+        pace = Pace(config.transcribe.per_minute, clock=time.monotonic)
         service = RecordingsService(
             store,
-            RecordingJobsApi(platform.primary.http, limit_s=config.platform.request_timeout_s),
+            await engine_of(config, platform, state, stack, telemetry=telemetry, turn=pace.turn),
             machine_of(config),
             Surroundings(
                 records=delivery.store,
@@ -180,6 +183,7 @@ async def transcribe(
                 changed=lambda tally: options.on_changed(tally, max(waiting, tally.ended)),
             ),
             service_settings(config),
+            pace=pace,
         )
         renewing = [asyncio.create_task(each.run(), name="tokens") for each in platform.managers]
         try:

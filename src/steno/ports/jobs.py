@@ -21,6 +21,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         recording_id: UUID, lower case.
+        conversation_id: UUID of the conversation it is of; empty where the engine needs none.
         webhook: Where the service is to call; empty for none. It may hold a secret in its query:
             it belongs into the request and nowhere else, and ``repr`` leaves it out.
     """
@@ -32,6 +33,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True, gc=False):
     word_confidence: bool = True
     timestamps: bool = True
     webhook: str = ""
+    conversation_id: str = ""
 
     def __repr__(self) -> str:
         return f"TranscriptionRequest(recording_id={self.recording_id!r})"

@@ -24,23 +24,33 @@ class JobApi(Protocol):
     def rate(self) -> RateBudget | None:
         """What the service last said of our rate."""
 
+    @property
+    def room(self) -> int | None:
+        """Submissions it takes now; None where it takes any number."""
+
     async def ready(self) -> None:
         """Have in hand what a call needs, so that a submission fails for no lack of it."""
 
     async def submit(self, request: TranscriptionRequest, *, key: str, limit_s: float) -> JobAnswer:
         """Submit a job under a key. After ``limit_s`` nothing of it is on its way any more."""
 
-    async def poll(self, transcript_id: str) -> tuple[JobAnswer, float | None]:
-        """Return how a job stands, with its words where it is completed.
+    async def poll(
+        self, transcript_id: str, request: TranscriptionRequest
+    ) -> tuple[JobAnswer, float | None]:
+        """Return how a job of this request stands, with its words where it is completed.
 
         And when the service wants to be asked again, seconds; None where it does not say.
         """
 
-    async def look(self, recording_id: str) -> list[FoundJob]:
+    async def look(self, request: TranscriptionRequest) -> list[FoundJob]:
         """Return the jobs that the service has of a recording."""
 
-    async def preflight(self, recording_id: str) -> RecordingFacts:
+    async def preflight(self, request: TranscriptionRequest) -> RecordingFacts:
         """Return what is known of a recording; ``ObjectMissing`` where it is not there."""
+
+
+ApiOf = Callable[[str], JobApi]
+"""Returns the engine of a name; ``ConfigError`` where this process has none of that name."""
 
 
 class WebhookDesk(Protocol):

@@ -30,7 +30,7 @@ from steno.core.records import Record
 from steno.errors import AuthError, ConfigError, RateLimited, RemoteProtocolError, StenoError
 from steno.ports import Commit, Telemetry
 from steno.ports.jobs import EndedJob, Job, JobState, JobStore, Wish, WishKind
-from steno.recordings.calls import Auditor, JobApi, WebhookDesk, WriteFile
+from steno.recordings.calls import ApiOf, Auditor, WebhookDesk, WriteFile
 from steno.recordings.ending import (
     SKIPPED,
     Identity,
@@ -153,29 +153,34 @@ class RecordingsService:
 
     Args:
         store: The list of jobs; this is its one owner.
-        api: The calls of the service that transcribes.
+        api_of: Returns the calls of the engine that transcribes a job.
         machine: Decides every move.
         around: Everything else.
+        pace: Turns for calls, where others call beside this.
     """
 
     def __init__(
         self,
         store: JobStore,
-        api: JobApi,
+        api_of: ApiOf,
         machine: JobMachine,
         around: Surroundings,
         settings: ServiceSettings | None = None,
+        *,
+        pace: Pace | None = None,
     ) -> None:
         self._store = store
-        self._api = api
+        self._api_of = api_of
         self._machine = machine
         self._around = around
         self._settings = settings or ServiceSettings()
         if self._settings.submit_limit_s >= machine.policy.settle_s:
             raise ConfigError("a submission must be over before it is looked for", setting="settle")
-        self._pace = Pace(self._settings.per_minute, clock=around.clock)
+        self._pace = pace or Pace(self._settings.per_minute, clock=around.clock)
         self._tally = Tally()
         self._in_hand: dict[str, asyncio.Task[None]] = {}
+        self._beginning: dict[str, str] = {}  # planned jobs in hand, of engines with little room
+        self._is_full = False  # a planned job waits for room
         self._settling: set[asyncio.Task[None]] = set()
         self._paused_here: set[str] = set()
         self._started_at: dict[str, int] = {}
@@ -237,17 +242,33 @@ class RecordingsService:
         free = self._settings.concurrency - len(self._in_hand)
         # Whoever waits for a turn cannot be paused or cancelled: no more than a second's worth.
         free = min(free, max(2, int(self._settings.per_minute / 60)) - self._waiting)
+        self._is_full = False
         if free <= 0 or len(self._settling) >= self._settings.settling:
             return False
         jobs = await self._store.due(self._now(), limit=free, excluding=self._in_hand.keys())
+        jobs = [job for job in jobs if self._is_taken(job)]
         for job in jobs:
             task = asyncio.create_task(self._carry(job), name="job")
             self._in_hand[job.id] = task
             task.add_done_callback(lambda done, key=job.id: self._put_down(key, done))  # type: ignore[misc]
         return bool(jobs)
 
+    def _is_taken(self, job: Job) -> bool:
+        """Tell whether the engine has room for a job; one that was begun always has its place."""
+        if job.state is not JobState.PLANNED:
+            return True
+        room = self._api_of(job.engine).room
+        if room is None:
+            return True
+        if sum(each == job.engine for each in self._beginning.values()) >= room:
+            self._is_full = True
+            return False
+        self._beginning[job.id] = job.engine
+        return True
+
     def _put_down(self, job_id: str, task: asyncio.Task[None]) -> None:
         self._in_hand.pop(job_id, None)
+        self._beginning.pop(job_id, None)
         self._note(task)
 
     def _note(self, task: asyncio.Task[None]) -> None:
@@ -263,7 +284,7 @@ class RecordingsService:
 
     async def _wait_s(self) -> float:
         longest_s = self._settings.wish_s
-        if self._waiting or len(self._in_hand) >= self._settings.concurrency:
+        if self._is_full or self._waiting or len(self._in_hand) >= self._settings.concurrency:
             return longest_s
         if len(self._settling) >= self._settings.settling:
             return longest_s
@@ -347,11 +368,12 @@ class RecordingsService:
                     assert_never(step)
 
     async def _submit(self, job: Job) -> None:
+        api = self._api_of(job.engine)
         await self._turn()
         try:
-            await self._api.ready()
+            await api.ready()
             if self._settings.preflight and not job.submissions:
-                facts = await self._api.preflight(job.request.recording_id)
+                facts = await api.preflight(job.request)
                 self._started_at[job.id] = facts.started_us
                 await self._turn()
         except StenoError as error:
@@ -367,21 +389,21 @@ class RecordingsService:
         if limit_s < longest_s / _LEAST_SHARE:
             return  # the store took so long that it could arrive too late: in doubt, looked for
         try:
-            answer = await self._api.submit(intent.request, key=intent.id, limit_s=limit_s)
+            answer = await api.submit(intent.request, key=intent.id, limit_s=limit_s)
         except StenoError as error:
             await self._failed(intent, error)
             return
-        self._learn()
+        self._learn(job)
         await self._keep(self._machine.accepted(intent, answer, self._now(), self._around.draw()))
 
     async def _look(self, job: Job) -> None:
         await self._turn()
         try:
-            found = await self._api.look(job.request.recording_id)
+            found = await self._api_of(job.engine).look(job.request)
         except StenoError as error:
             await self._failed(job, error)
             return
-        self._learn()
+        self._learn(job)
         owners = await self._store.owners([each.id for each in found])
         owned = {name for name, owner in owners.items() if owner != job.id}
         await self._keep(self._machine.looked(job, found, owned, self._now()))
@@ -389,11 +411,11 @@ class RecordingsService:
     async def _poll(self, job: Job) -> None:
         await self._turn()
         try:
-            answer, wait_s = await self._api.poll(job.transcript_id)
+            answer, wait_s = await self._api_of(job.engine).poll(job.transcript_id, job.request)
         except StenoError as error:
             await self._failed(job, error)
             return
-        self._learn()
+        self._learn(job)
         after = self._machine.polled(
             job, answer, self._now(), self._around.draw(), retry_after_s=wait_s
         )
@@ -409,7 +431,7 @@ class RecordingsService:
             await self._store.move(job)
 
     async def _failed(self, job: Job, error: StenoError) -> None:
-        self._learn()
+        self._learn(job)
         failure = failure_of(error)
         if isinstance(error, RateLimited):
             wait_s = error.retry_after_s or self._machine.policy.retry_first_s
@@ -427,8 +449,8 @@ class RecordingsService:
         draw = self._around.draw()
         await self._keep(self._machine.call_failed(job, failure, self._now(), draw))
 
-    def _learn(self) -> None:
-        if self._pace.learn(self._api.rate, len(self._in_hand)):
+    def _learn(self, job: Job) -> None:
+        if self._pace.learn(self._api_of(job.engine).rate, len(self._in_hand)):
             self._around.telemetry.warning("recordings.rate_held", wait_s=self._pace.held_s)
 
     async def _turn(self) -> None:
@@ -449,6 +471,8 @@ class RecordingsService:
         assert answer.status is JobStatus.COMPLETED
         assert answer.words is not None  # or the machine had failed it
         words = memoryview(answer.words).tobytes()
+        if answer.started_us:
+            self._started_at[job.id] = answer.started_us
         try:
             async with self._working:
                 results = await asyncio.to_thread(self._work, job, words)

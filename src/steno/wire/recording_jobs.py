@@ -61,6 +61,7 @@ class JobAnswer(msgspec.Struct, frozen=True, gc=False):
         error: The service's word for a failure; empty where it gives none, or one that is no
             plain dotted word.
         words: The JSON of ``result.words`` as it came; None where there is no result.
+        started_us: Start of the recording, UTC microseconds; 0 where it is not told.
     """
 
     id: str
@@ -68,6 +69,7 @@ class JobAnswer(msgspec.Struct, frozen=True, gc=False):
     told: str
     error: str = ""
     words: msgspec.Raw | None = None
+    started_us: int = 0
 
     @property
     def lacks_result(self) -> bool:
