@@ -252,3 +252,53 @@ def test_any_input_gives_lines_or_the_headers_error(lines: list[bytes], form: Fo
         assert error.setting in ("header", "line")  # noqa: PT017  # either is fine, others not
         return
     assert len({line.line for line in found}) == len(found) <= len(lines)
+
+
+# --- conversations ---------------------------------------------------------------------------
+
+NEEDY = RequestRules(conversations=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{OTHER}/{ID}\n",
+        f"recordingId,conversationId\n{ID},{OTHER.upper()}\n",
+        f'{{"conversationId": "{OTHER}", "recordingId": "{ID}"}}\n',
+    ],
+)
+def test_a_conversation_is_told_in_every_form(text: str) -> None:
+    """Beside the recording's id, or in a field of its own."""
+    lines = list(read_requests(text.encode().splitlines(keepends=True), NEEDY, DEFAULTS))
+    (request,) = requests(lines)
+    assert (request.recording_id, request.conversation_id) == (ID, OTHER)
+
+
+def test_an_argument_names_its_conversation() -> None:
+    """The same grammar as a line of ids."""
+    (line,) = read_arguments([f"{OTHER}/{ID}"], NEEDY, DEFAULTS)
+    (request,) = requests([line])
+    assert (request.recording_id, request.conversation_id) == (ID, OTHER)
+
+
+@pytest.mark.parametrize(
+    ("text", "rules", "wrong"),
+    [
+        (ID, NEEDY, ["conversationId"]),
+        (f"no-uuid/{ID}", RULES, ["conversationId"]),
+        (f"{OTHER}/", NEEDY, ["recordingId"]),
+        (f"{OTHER}/{ID}/{ID}", NEEDY, ["recordingId"]),
+    ],
+)
+def test_a_wrong_or_missing_conversation_is_told_by_name(
+    text: str, rules: RequestRules, wrong: list[str]
+) -> None:
+    """Before any network; the service's own engine does without one."""
+    (line,) = read_arguments([text], rules, DEFAULTS)
+    assert fields(line) == wrong
+
+
+def test_two_conversations_for_one_recording_are_refused() -> None:
+    """Neither is guessed to be right."""
+    told = TranscriptionRequest(f"{ID}/{ID}", conversation_id=OTHER)
+    assert check(told, NEEDY).request is None

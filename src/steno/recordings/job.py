@@ -37,13 +37,16 @@ from steno.errors import (
     AuthError,
     ConfigError,
     ConnectFailed,
+    EngineUnavailable,
     ObjectMissing,
     PeerUnavailable,
     ProtocolError,
     RateLimited,
     RemoteProtocolError,
+    SpeechError,
     StenoError,
     TimedOut,
+    UnsupportedAudio,
 )
 from steno.ports.jobs import Job, JobState, TranscriptionRequest, Wish, WishKind
 from steno.wire.recording_jobs import FoundJob, JobAnswer, JobStatus
@@ -118,6 +121,11 @@ class Reason(StrEnum):
     SERVICE_FAILED = "service_failed"
     RESULT_MISSING = "result_missing"
     RESULT_UNREADABLE = "result_unreadable"
+    EXPORT_FAILED = "export_failed"
+    AUDIO_UNREADABLE = "audio_unreadable"
+    SPEECH_UNAVAILABLE = "speech_unavailable"
+    SPEECH_FAILED = "speech_failed"
+    TRANSCRIPT_MISSING = "transcript_missing"
 
 
 REMEDIES: Final[dict[Reason, str]] = {
@@ -148,8 +156,23 @@ REMEDIES: Final[dict[Reason, str]] = {
     Reason.SERVICE_FAILED: "The service could not transcribe the recording: see its code.",
     Reason.RESULT_MISSING: "The service called it completed without a result: ask again later.",
     Reason.RESULT_UNREADABLE: "The words could not be read: allow unreadable ones to be skipped.",
+    Reason.EXPORT_FAILED: (
+        "The platform did not hand the recording out: see there whether it is archived, deleted or"
+        " withheld."
+    ),
+    Reason.AUDIO_UNREADABLE: (
+        "The audio is empty, broken off or of a codec that is not read: its code says which."
+    ),
+    Reason.SPEECH_UNAVAILABLE: "Check that the speech service runs, and its address.",
+    Reason.SPEECH_FAILED: "The recogniser cannot work with this audio: see its log.",
+    Reason.TRANSCRIPT_MISSING: (
+        "The platform has no transcript of the recording: recognise its audio (--engine audio)."
+    ),
 }
 """What a reader can do about each."""
+
+
+_TOLD_REASONS: Final = frozenset({Reason.EXPORT_FAILED.value, Reason.TRANSCRIPT_MISSING.value})
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +279,9 @@ def failure_of(error: StenoError) -> CallFailure:
     """
     status = _number(error.fields.get("status"))
     code = str(error.fields.get("code") or "")
+    told = error.fields.get("reason")
+    if told in _TOLD_REASONS:  # an engine in this process knows better than its class
+        return CallFailure(Reason(str(told)), status, error.retryable, False, None, code)
     match error:
         case RateLimited():
             return CallFailure(Reason.RATE_LIMITED, 429, True, False, error.retry_after_s, code)
@@ -274,6 +300,12 @@ def failure_of(error: StenoError) -> CallFailure:
             return CallFailure(Reason.UNAVAILABLE, status, True, status != 503, wish_s, code)
         case RemoteProtocolError():
             return CallFailure(Reason.BAD_ANSWER, status, True, True, code=code)
+        case UnsupportedAudio():
+            return CallFailure(Reason.AUDIO_UNREADABLE, code=code)
+        case EngineUnavailable():
+            return CallFailure(Reason.SPEECH_UNAVAILABLE, is_retryable=True, code=code)
+        case SpeechError():
+            return CallFailure(Reason.SPEECH_FAILED, code=code)
         case ProtocolError() if status == 409:
             return CallFailure(Reason.CONFLICT, status, True, True, code=code)
         case ProtocolError():
@@ -315,6 +347,7 @@ def job_id(host_group: str, engine: str, request: TranscriptionRequest, *, run: 
         str(request.word_confidence),
         str(request.timestamps),
         request.webhook,
+        *((request.conversation_id,) if request.conversation_id else ()),
     )
     return str(uuid.uuid5(_NAMESPACE, "\x1f".join(parts)))
 

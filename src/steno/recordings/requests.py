@@ -4,6 +4,9 @@
 each field that is wrong, all at once. ``read_requests`` does so for a whole input: ids on lines,
 CSV with a header, or JSON lines. A bad line is told by its number and the rest goes on.
 
+An engine that fetches recordings from the platform needs the conversation each is of: written
+``CONVERSATION/RECORDING`` where an id stands alone, else in a field ``conversationId``.
+
 Problems name the field and the line and say what would be right. The value itself stays out of
 them: a webhook's address may hold a secret, and a wrong column may hold anything.
 """
@@ -66,8 +69,10 @@ _FIELDS: Final = {
         "word_confidence",
         "timestamps",
         "webhook",
+        "conversation_id",
     )
 }
+_FIX_IDS: Final = "Write CONVERSATION/RECORDING, or give a column conversationId."
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -77,12 +82,20 @@ class RequestRules:
     Args:
         languages: Tags the service takes beside the document's five.
         allow: Networks or addresses that webhooks may lead to although they are not public.
+        conversations: The engine needs the conversation of each recording.
 
     Raises:
         ConfigError: An entry is no language tag or no network.
     """
 
-    def __init__(self, *, languages: Iterable[str] = (), allow: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        languages: Iterable[str] = (),
+        allow: Iterable[str] = (),
+        conversations: bool = False,
+    ) -> None:
+        self.conversations = conversations
         added = tuple(languages)
         for tag in added:
             if _TAG.fullmatch(tag) is None:
@@ -174,7 +187,11 @@ def check(request: TranscriptionRequest, rules: RequestRules, *, origin: str = "
     def wrong(field: str, what: str, fix: str = "") -> None:
         problems.append(ConfigError(what, setting=field, origin=origin, fix=fix))
 
-    recording = request.recording_id.strip().lower()
+    conversation, recording = _ids(request)
+    if conversation and not is_uuid(conversation):
+        wrong("conversationId", "a conversation id is a UUID")
+    elif rules.conversations and not conversation:
+        wrong("conversationId", "this engine needs the conversation of a recording", _FIX_IDS)
     if not recording:
         wrong("recordingId", "a recording id is needed")
     elif not is_uuid(recording):
@@ -194,9 +211,24 @@ def check(request: TranscriptionRequest, rules: RequestRules, *, origin: str = "
     if problems:
         return Checked(None, tuple(problems))
     assert language is not None  # or there would be a problem
-    if recording != request.recording_id or language != request.language:
-        request = msgspec.structs.replace(request, recording_id=recording, language=language)
+    if (recording, conversation, language) != (
+        request.recording_id,
+        request.conversation_id,
+        request.language,
+    ):
+        request = msgspec.structs.replace(
+            request, recording_id=recording, conversation_id=conversation, language=language
+        )
     return Checked(request, (), warnings)
+
+
+def _ids(request: TranscriptionRequest) -> tuple[str, str]:
+    """Return the ids of conversation and recording, which may stand together as one text."""
+    conversation, recording = request.conversation_id.strip(), request.recording_id.strip()
+    before, slash, after = recording.partition("/")
+    if slash and conversation in ("", before.strip()):
+        conversation, recording = before.strip(), after.strip()
+    return conversation.lower(), recording.lower()
 
 
 def demand(request: TranscriptionRequest, rules: RequestRules) -> Checked:
@@ -385,7 +417,7 @@ def _columns(header: str, origin: str) -> list[str]:
             misspelt one would silently give every job the default.
     """
     known = "Known: recordingId language format speakerDiarization wordConfidence timestamps"
-    fix = f"{known} webhook."
+    fix = f"{known} webhook conversationId."
     fields: list[str] = []
     for number, cell in enumerate(_cells(header, origin), 1):
         name = _FIELDS.get(_plain(cell))
