@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -17,6 +18,55 @@ class Transcribe(Section, frozen=True):
         tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
         doc("Recordings that `steno transcribe` is for when it is given none."),
     ] = ()
+    engine: Annotated[
+        Literal["service", "audio", "transcript"],
+        doc(
+            "Who transcribes: the platform's transcription `service`; our own recogniser, given "
+            "the recording's `audio` (see `speech`); or nobody, as the platform has a finished "
+            "`transcript`. The last two need the conversation of each recording."
+        ),
+    ] = "service"
+    transcript_first: Annotated[
+        bool,
+        doc("Engine `audio`: take the platform's finished transcript where there is one."),
+    ] = False
+    transcript_wait_s: Annotated[
+        float,
+        doc(
+            "Engine `transcript`: after the end of a recording, its transcript is waited for so "
+            "long.",
+            unit="s",
+            ge=0,
+        ),
+    ] = 600.0
+    audio_source: Annotated[
+        Literal["batch", "media"],
+        doc(
+            "Engine `audio`: recordings come by `batch` download, in their own codec, or as "
+            "`media` in `audio_format`."
+        ),
+    ] = "batch"
+    audio_format: Annotated[
+        Literal["WAV", "WAV_ULAW", "OGG_OPUS", "OGG_VORBIS", "MP3"],
+        doc("Format that `media` are asked for in."),
+    ] = "WAV"
+    audio_rate_hz: Annotated[
+        Literal[8000, 16000],
+        doc("Samples a second that the recogniser is given.", unit="Hz"),
+    ] = 8000
+    audio_speakers: Annotated[
+        tuple[Annotated[str, Meta(max_length=128)], ...],
+        doc(
+            "Names of a recording's channels or files, in their order. The platform does not "
+            "promise which one is the customer. Empty: `channel_0`, `channel_1`."
+        ),
+    ] = ()
+    audio_concurrency: Annotated[
+        int, doc("Recordings that are fetched and recognised side by side.", ge=1, le=64)
+    ] = 2
+    audio_max_mb: Annotated[
+        int, doc("Longest file that is fetched; a longer one fails its job.", unit="MB", ge=1)
+    ] = 1024
     language: Annotated[
         str, doc("What is spoken, where the input does not say.", pattern=TAG_PATTERN)
     ] = "en-US"
@@ -33,8 +83,23 @@ class Transcribe(Section, frozen=True):
     ] = NO_SECRET
     webhook_allow: Annotated[
         tuple[str, ...],
-        doc("Networks or addresses that webhooks may lead to although they are not public."),
+        doc(
+            "Networks, addresses or host names that webhooks may lead to although they are not "
+            "public. `localhost` needs `127.0.0.1` and `::1`."
+        ),
     ] = ()
+    webhook_secret: Annotated[
+        Secret,
+        doc(
+            "Secret that webhooks are signed with, `whsec_…`; during a rotation several, separated "
+            "by spaces, the newest first. Without one, a secret is made and kept in "
+            "`webhook.secret` in the state directory."
+        ),
+    ] = NO_SECRET
+    audit_log: Annotated[
+        Path | None,
+        doc("File of the audit log; by default `transcription_audit.jsonl` in `state_dir`."),
+    ] = None
     concurrency: Annotated[
         int, doc("Calls of the service side by side, of all jobs together.", ge=1, le=32)
     ] = 20
