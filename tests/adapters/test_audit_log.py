@@ -54,7 +54,7 @@ def filled(folder: Path, count: int = 12, **more: int) -> Path:
     for number in range(count):
         one.write([entry(number)])
     one.close()
-    return folder / "audit.jsonl"
+    return folder / "transcription_audit.jsonl"
 
 
 # --- appending ---
@@ -99,8 +99,8 @@ async def test_lines_are_fsynced_before_the_head_note_and_the_answer(
             monkeypatch.setattr(os, name, told)
         await log.append(entry(1))
         assert calls == [
-            "pwrite audit.jsonl",
-            "fdatasync audit.jsonl",
+            "pwrite transcription_audit.jsonl",
+            "fdatasync transcription_audit.jsonl",
             "pwrite audit.head",
             "fdatasync audit.head",
         ]
@@ -192,7 +192,7 @@ def test_rotated_files_continue_the_chain(tmp_path: Path) -> None:
         assert isinstance(lines[0], KeyLine)
         assert isinstance(lines[-1], Checkpoint)
         if path != log:
-            assert path.name.startswith(f"audit-{lines[0].seq:012d}-20261121T09")
+            assert path.name.startswith(f"transcription_audit-{lines[0].seq:012d}-20261121T09")
     assert verified(tmp_path).sound
     assert recordings(tmp_path) == [f"rec-{n}" for n in range(20)]
 
@@ -201,7 +201,7 @@ def test_rotation_never_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A file that has the name already is left as it is, and the entry is not acknowledged."""
     one = writer(tmp_path, max_bytes=1)
     one.open()
-    taken = tmp_path / "audit-000000000001-20261121T090000Z.jsonl"
+    taken = tmp_path / "transcription_audit-000000000001-20261121T090000Z.jsonl"
     monkeypatch.setattr(writer_module, "rotated_name", lambda *_: taken)
     taken.write_bytes(b"somebody's")
     with pytest.raises(StorageError):
@@ -235,7 +235,7 @@ def test_another_place_has_a_head_note_of_its_own(tmp_path: Path) -> None:
     assert usual.head != other.head
     assert usual.key == other.key
     assert other.public_keys == tmp_path / "logs" / "transcription_audit.jsonl.pub"
-    assert AuditPlaces.of(state, state / "audit.jsonl") == usual
+    assert AuditPlaces.of(state, state / "transcription_audit.jsonl") == usual
 
 
 # --- keys ---
@@ -261,10 +261,10 @@ def test_openssl_reads_the_public_key(tmp_path: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl here")
-    public = str(tmp_path / "audit.jsonl.pub")
+    public = str(tmp_path / "transcription_audit.jsonl.pub")
     command = [openssl, "pkey", "-pubin", "-in", public, "-outform", "DER"]
     der = subprocess.run(command, capture_output=True, check=True).stdout
-    assert der[12:] == read_public_keys(tmp_path / "audit.jsonl.pub")[0]
+    assert der[12:] == read_public_keys(tmp_path / "transcription_audit.jsonl.pub")[0]
 
 
 def test_a_new_key_begins_a_new_file(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_new_key_begins_a_new_file(tmp_path: Path) -> None:
     (tmp_path / "audit.key").unlink()
     filled(tmp_path, 2)
     new = read_head(AuditPlaces.of(tmp_path).head).public_key
-    keys = read_public_keys(tmp_path / "audit.jsonl.pub")
+    keys = read_public_keys(tmp_path / "transcription_audit.jsonl.pub")
     assert [key.hex() for key in keys] == [old, new]
     assert len(rotated_files(log)) == 1
     from conformance.audit_logs import head_anchor
@@ -368,9 +368,9 @@ def test_a_log_that_is_taken_away_while_it_is_written_is_noticed(tmp_path: Path,
     one.open()
     for number in range(4):
         one.write([entry(number)])
-    log = tmp_path / "audit.jsonl"
+    log = tmp_path / "transcription_audit.jsonl"
     if case == "moved":
-        log.rename(tmp_path / "audit.jsonl.1")
+        log.rename(tmp_path / "transcription_audit.jsonl.1")
     else:
         damaged_logs()[case](log)
     for _ in range(2):
@@ -387,7 +387,7 @@ def test_lines_put_in_while_it_is_written_are_not_taken_in(tmp_path: Path) -> No
     one = writer(tmp_path / "log", max_bytes=1 << 20)
     one.open()
     one.write([entry(0)])
-    with (tmp_path / "log" / "audit.jsonl").open("ab") as file:
+    with (tmp_path / "log" / "transcription_audit.jsonl").open("ab") as file:
         file.write(donor.read_bytes())
     one.write([entry(1)])
     one.close()
@@ -411,7 +411,7 @@ def test_lines_put_in_at_rest_are_not_taken_in(tmp_path: Path) -> None:
     one.write([entry(3)])
     one.close()
     assert recordings(tmp_path) == [f"rec-{n}" for n in range(4)]
-    aside = list(tmp_path.glob("audit-unfinished-*.bin"))
+    aside = list(tmp_path.glob("transcription_audit-unfinished-*.bin"))
     assert [path.read_bytes() for path in aside] == [donor.read_bytes()]
     found = verified(tmp_path)
     assert found.sound
@@ -603,7 +603,7 @@ async def test_a_full_disk_is_told_and_forgotten(
     acknowledged = []
     async with audit_log(tmp_path, checkpoint_s=3600) as log:
         acknowledged += [await log.append(entry(n)) for n in range(3)]
-        file_limit((tmp_path / "audit.jsonl").stat().st_size + 300)
+        file_limit((tmp_path / "transcription_audit.jsonl").stat().st_size + 300)
         for number in range(3, 6):
             with pytest.raises(StorageFull):
                 await log.append(entry(number))

@@ -40,7 +40,7 @@ def of(state: Path, command: str, *arguments: object) -> Result:
 
 
 def files_of(state: Path) -> list[Path]:
-    log = state / "audit.jsonl"
+    log = state / "transcription_audit.jsonl"
     return [*rotated_files(log), log]
 
 
@@ -86,7 +86,7 @@ def test_json_is_one_object(state: Path) -> None:
 
 def test_removed_newest_lines_are_found_by_the_head_note(state: Path) -> None:
     """The state directory's head note tells of lines that are gone, and it cannot be left out."""
-    log = state / "audit.jsonl"
+    log = state / "transcription_audit.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:2]))
     result = of(state, "verify")
@@ -108,7 +108,7 @@ def test_a_log_that_is_gone_is_found(state: Path) -> None:
 
 def test_a_head_note_of_another_key_is_found(state: Path, tmp_path: Path) -> None:
     """A whole log of somebody else's making does not pass for the one with the known key."""
-    known = state / "audit.jsonl.pub"
+    known = state / "transcription_audit.jsonl.pub"
     kept = shutil.copy(known, tmp_path / "kept.pub")
     fingerprint = read_head(state / "audit.head").key_id
     other = tmp_path / "other"
@@ -129,22 +129,25 @@ def test_a_replaced_public_key_is_found(state: Path, tmp_path: Path) -> None:
     one = writer(tmp_path / "other")
     one.open()
     one.close()
-    shutil.copy(tmp_path / "other" / "audit.jsonl.pub", state / "audit.jsonl.pub")
+    shutil.copy(
+        tmp_path / "other" / "transcription_audit.jsonl.pub",
+        state / "transcription_audit.jsonl.pub",
+    )
     result = of(state, "verify")
     assert result.exit_code == ExitCode.FAILED
-    assert f"{state / 'audit.jsonl.pub'}: it does not hold the key" in result.stdout
+    assert f"{state / 'transcription_audit.jsonl.pub'}: it does not hold the key" in result.stdout
 
 
 def test_files_are_verified_with_the_key_beside_them(state: Path, tmp_path: Path) -> None:
     """A copy verifies by itself; a file without its key asks for one."""
-    for path in (*files_of(state), state / "audit.jsonl.pub"):
+    for path in (*files_of(state), state / "transcription_audit.jsonl.pub"):
         shutil.copy(path, tmp_path)
     copies = [tmp_path / path.name for path in files_of(state)]
     assert audit("verify", *copies).exit_code == ExitCode.DONE
     assert audit("verify", *copies[:-1]).exit_code == ExitCode.DONE
     assert audit("verify", *copies[1:]).exit_code == ExitCode.FAILED
     assert audit("verify", *reversed(copies)).exit_code == ExitCode.FAILED
-    (tmp_path / "audit.jsonl.pub").unlink()
+    (tmp_path / "transcription_audit.jsonl.pub").unlink()
     result = audit("verify", *copies)
     assert result.exit_code == ExitCode.USAGE
     assert "--key" in result.stderr
@@ -200,7 +203,7 @@ def test_verification_works_beside_a_writer_and_after_a_kill(tmp_path: Path) -> 
     result = of(tmp_path, "verify")
     assert result.exit_code == ExitCode.DONE
     assert "the last 2 entries are not yet sealed" in result.stdout
-    with (tmp_path / "audit.jsonl").open("ab") as file:
+    with (tmp_path / "transcription_audit.jsonl").open("ab") as file:
         file.write(b'{"timestamp":"2026')
     result = of(tmp_path, "verify")
     assert result.exit_code == ExitCode.DONE
@@ -235,7 +238,7 @@ def test_show_lists_the_last_entries(state: Path) -> None:
 
 def test_show_tells_of_lines_it_cannot_read(state: Path) -> None:
     """A damaged line does not hide the others, and is not hidden."""
-    with (state / "audit.jsonl").open("ab") as file:
+    with (state / "transcription_audit.jsonl").open("ab") as file:
         file.write(b"junk\n")
     result = of(state, "show")
     assert "1 lines cannot be read" in result.stderr

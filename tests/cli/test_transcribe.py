@@ -73,7 +73,9 @@ class Command:
         return process.returncode, out.decode(), err.decode()
 
     def entries(self) -> list[EntryLine]:
-        lines = map(decode_line, (self.folder / "state/audit.jsonl").read_bytes().splitlines())
+        lines = map(
+            decode_line, (self.folder / "state/transcription_audit.jsonl").read_bytes().splitlines()
+        )
         return [line for line in lines if isinstance(line, EntryLine)]
 
 

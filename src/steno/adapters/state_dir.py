@@ -62,8 +62,13 @@ class StateDir:
 
     @property
     def audit_log(self) -> Path:
-        """The audit log."""
-        return self.root / "audit.jsonl"
+        """The audit log, where the settings name no other place."""
+        return self.root / "transcription_audit.jsonl"
+
+    @property
+    def webhook_secret(self) -> Path:
+        """The secret that webhooks of jobs are signed with, where the settings give none."""
+        return self.root / "webhook.secret"
 
     @property
     def jobs(self) -> Path:

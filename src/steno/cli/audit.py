@@ -95,7 +95,7 @@ def verify(
 
     Exits 1 when anything was found, with a line for each finding; 5 when there is no log.
 
-    Example: steno audit verify --key audit.jsonl.pub --expect 1042:5f1c…
+    Example: steno audit verify --key transcription_audit.jsonl.pub --expect 1042:5f1c…
     """
     from steno.adapters.audit_log import taken_snapshot
 
@@ -190,13 +190,12 @@ def _places(
     config: Path | None,
     state_dir: Path | None,
     log_level: LogLevel | None,
-    audit_log: Path | None = None,
 ) -> AuditPlaces:
-    """Return where the log lies; ``audit_log`` is another place than the state directory's."""
+    """Return where the log of the settings lies."""
     from steno.adapters.audit_log import AuditPlaces
 
     settings = load_settings(config, state_dir=state_dir, log_level=log_level)
-    return AuditPlaces.of(settings.state_dir, audit_log)
+    return AuditPlaces.of(settings.state_dir, settings.transcribe.audit_log)
 
 
 def _verify_files(

@@ -101,6 +101,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
         version: Of Steno.
         event: What the entry tells: ``job_ended``, ``webhook_settled``, …
         error: Class of the error that a failed job ended with.
+        webhook_attempt: Which attempt ``webhook_status`` tells of, from 1; 0 for none.
     """
 
     recording_id: str
@@ -113,10 +114,11 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     event: str
     error: str | None = None
+    webhook_attempt: int = 0
 
 
-class EntryLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An entry as it stands in the log."""
+class EntryLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An entry as it stands in the log; ``webhook_attempt`` is left out where there was none."""
 
     timestamp: Timestamp
     recording_id: Id
@@ -131,6 +133,7 @@ class EntryLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: ErrorClass | None
     seq: Seq
     prev: Hash
+    webhook_attempt: Count = 0
 
 
 class _Marked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line"):
@@ -259,6 +262,7 @@ def entry_line(tip: Tip, entry: AuditEntry, *, at: datetime) -> tuple[Tip, bytes
         error=entry.error,
         seq=tip.seq + 1,
         prev=tip.hash,
+        webhook_attempt=entry.webhook_attempt,
     )
     try:
         body = _encode(line)

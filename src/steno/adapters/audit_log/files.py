@@ -1,7 +1,8 @@
 """Files of the audit log: their names and order, the head note, and reading beside a writer.
 
-Beside ``audit.jsonl`` lie its older files, ``audit-<first line's number>-<UTC>.jsonl``: their
-names sort by number, whatever clocks did. The head note lies in the state directory. It has two
+Beside ``transcription_audit.jsonl`` lie its older files,
+``transcription_audit-<first line's number>-<UTC>.jsonl``: their names sort by number, whatever
+clocks did. The head note lies in the state directory. It has two
 places of fixed size, written in turn, so that one is whole whenever the process ends.
 """
 
@@ -48,9 +49,10 @@ class AuditPlaces(msgspec.Struct, frozen=True):
 
         Args:
             state_root: The state directory.
-            log: Another place than ``audit.jsonl`` there; its head note has a name of its own.
+            log: Another place than ``transcription_audit.jsonl`` there; its head note has a
+                name of its own.
         """
-        usual = state_root / "audit.jsonl"
+        usual = state_root / "transcription_audit.jsonl"
         path = usual if log is None else Path(os.path.abspath(log))
         tail = ""
         if path != Path(os.path.abspath(usual)):
