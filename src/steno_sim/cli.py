@@ -27,6 +27,7 @@ from steno_sim.webhooks.command import webhooks
 if TYPE_CHECKING:
     import ssl
 
+    from steno_sim.archive.settings import ArchiveSettings
     from steno_sim.faults import Fault
     from steno_sim.oauth import Client
     from steno_sim.recordings.settings import JobSettings, MediaSettings
@@ -58,6 +59,11 @@ Transcription jobs, twenty times as fast, of which three in a hundred fail:
 
 \b
     steno-sim --scenario quiet --recordings 50 --jobs clock=20 --jobs failed=0.03 > ids.txt
+
+Stored transcripts of 300 MB, whose links end after five seconds:
+
+\b
+    steno-sim --scenario quiet --archive size=300MB --archive url_ttl_s=5 --archive expiry=cut
 
 It serves until SIGINT or SIGTERM, or until the scenario is over with --exit-at-end.
 """
@@ -149,6 +155,12 @@ def run(
         list[str] | None,
         typer.Option(help="Recordings: KEY=VALUE such as url_ttl_s=5 or layouts=dual; repeat."),
     ] = None,
+    archive: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Stored transcripts: KEY=VALUE such as size=300MB or url_ttl_s=5; repeat."
+        ),
+    ] = None,
     rate_limit: Annotated[
         int, typer.Option(min=0, help="REST calls of a token in a minute; 0 is no limit.")
     ] = 300,
@@ -173,6 +185,7 @@ def run(
         clients = _clients(client or [], public_key)
         given = _faults(faults)
         job_settings, media_settings = _recordings(jobs or [], media or [], recordings)
+        archive_settings = _archive(archive or [])
         certificate = _tls(tls_cert, tls_key)
         addresses = [_address(listen), *([_address(backup_listen)] if backup_listen else [])]
     except (_Usage, ValueError, OSError) as error:
@@ -209,6 +222,7 @@ def run(
                     settings=settings,
                     jobs=job_settings,
                     media=media_settings,
+                    archive=archive_settings,
                     ssl_context=certificate,
                 )
                 sims.append(await _enter(stack, sim))
@@ -349,10 +363,18 @@ def _faults(path: Path | None) -> list[Fault]:
 
 
 def _recordings(jobs: list[str], media: list[str], count: int) -> tuple[JobSettings, MediaSettings]:
-    from steno_sim.recordings.settings import JobSettings, MediaSettings, parse_settings
+    from steno_sim.recordings.settings import JobSettings, MediaSettings
+    from steno_sim.setting_pairs import parse_settings
 
     counted = [f"recordings={count}"] if count else []
     return parse_settings(JobSettings, counted + jobs), parse_settings(MediaSettings, media)
+
+
+def _archive(pairs: list[str]) -> ArchiveSettings:
+    from steno_sim.archive.settings import ArchiveSettings
+    from steno_sim.setting_pairs import parse_settings
+
+    return parse_settings(ArchiveSettings, pairs)
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -36,6 +36,8 @@ from steno_sim.answers import (
     error_answer,
     new_correlation,
 )
+from steno_sim.archive.service import Archive
+from steno_sim.archive.settings import ArchiveSettings
 from steno_sim.control import control_routes
 from steno_sim.event_socket import EVENT_PATH, EventSockets
 from steno_sim.faults import Fault
@@ -69,6 +71,7 @@ class Simulator:
         settings: Behaviour of the region.
         jobs: Behaviour of its job service, and the recordings there are.
         media: Behaviour of its recordings and their downloads.
+        archive: Behaviour of its stored transcripts.
         ssl_context: Speak TLS.
         play: Begin to play when entered (own world only); else call ``world.play()``.
         **world_options: ``speed``, ``seed``, ``conversations``, ``hold``,
@@ -92,6 +95,7 @@ class Simulator:
         settings: RegionSettings | None = None,
         jobs: JobSettings | None = None,
         media: MediaSettings | None = None,
+        archive: ArchiveSettings | None = None,
         ssl_context: ssl.SSLContext | None = None,
         play: bool = True,
         **world_options: Any,
@@ -103,7 +107,12 @@ class Simulator:
         self.catalogue = Catalogue(jobs, media)
         self.jobs = JobService(self.region, jobs, self.catalogue)
         self.platform = Platform(self.region, self.world, media, self.catalogue)
-        self.region.reports |= {"jobs": self.jobs.stats, "media": self.platform.stats}
+        self.archive = Archive(self.region, self.world, archive or ArchiveSettings())
+        self.region.reports |= {
+            "jobs": self.jobs.stats,
+            "media": self.platform.stats,
+            "archive": self.archive.stats,
+        }
         self.port = port
         self.listen = listen
         self.ended = asyncio.Event()
@@ -146,6 +155,7 @@ class Simulator:
         app.add_routes(EventSockets(self.region).routes())
         app.add_routes(self.jobs.routes())
         app.add_routes(self.platform.routes())
+        app.add_routes(self.archive.routes())
         app.add_routes(control_routes(self))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()

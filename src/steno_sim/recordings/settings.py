@@ -60,19 +60,20 @@ in which requests come.
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
+
+from steno_sim.setting_pairs import check, check_ranges, check_shares, parse_settings
 
 LANGUAGES = ("en-US", "en-GB", "es-ES", "fr-FR", "de-DE")
 MAX_WORDS = 1_000_000
 MAX_RECORDINGS = 1_000_000
 MAX_SPEAKERS = 8
-_RANGES = ("queued_s", "processing_s", "words", "answer_s", "item_s")
+__all__ = ["JobSettings", "MediaSettings", "parse_settings"]
 
 Encoding = Literal["pcm", "ulaw", "alaw"]
 Layout = Literal["mono", "stereo", "dual"]
-_Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 
 class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,17 +116,17 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     burst_wait_s: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_shares(self, "failed", "never", "no_result", "bad_words", "silent")
-        _check_shares(self, "missing", "forbidden")
-        _check_shares(self, "errors", "lost", "dropped")
-        _check_shares(self, "slow")
-        _check_ranges(self, "queued_s", "processing_s", "words", "answer_s")
-        _check(self.clock > 0, "clock is above 0")
-        _check(0.05 <= self.confidence <= 0.99, "confidence is from 0.05 to 0.99")
-        _check(1 <= self.speakers <= MAX_SPEAKERS, f"speakers are 1 to {MAX_SPEAKERS}")
-        _check(self.words[1] <= MAX_WORDS, f"words are at most {MAX_WORDS}")
-        _check(0 <= self.recordings <= MAX_RECORDINGS, f"recordings are up to {MAX_RECORDINGS}")
-        _check(self.burst_every >= 0 and self.burst_size >= 1, "a burst has at least one request")
+        check_shares(self, "failed", "never", "no_result", "bad_words", "silent")
+        check_shares(self, "missing", "forbidden")
+        check_shares(self, "errors", "lost", "dropped")
+        check_shares(self, "slow")
+        check_ranges(self, "queued_s", "processing_s", "words", "answer_s")
+        check(self.clock > 0, "clock is above 0")
+        check(0.05 <= self.confidence <= 0.99, "confidence is from 0.05 to 0.99")
+        check(1 <= self.speakers <= MAX_SPEAKERS, f"speakers are 1 to {MAX_SPEAKERS}")
+        check(self.words[1] <= MAX_WORDS, f"words are at most {MAX_WORDS}")
+        check(0 <= self.recordings <= MAX_RECORDINGS, f"recordings are up to {MAX_RECORDINGS}")
+        check(self.burst_every >= 0 and self.burst_size >= 1, "a burst has at least one request")
 
 
 class MediaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,57 +152,11 @@ class MediaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drip_s: float = 0.2
 
     def __post_init__(self) -> None:
-        _check_shares(self, "missing_status")
-        _check_shares(self, "item_errors")
-        _check_shares(self, "archived")
-        _check_shares(self, "truncated", "slow")
-        _check_ranges(self, "item_s")
-        _check(self.clock > 0 and self.url_ttl_s > 0, "clock and url_ttl_s are above 0")
-        _check(bool(self.encodings and self.layouts), "encodings and layouts are not empty")
-        _check(1 <= self.repeats <= 1000, "repeats are 1 to 1000")
-
-
-def parse_settings(kind: type[_Settings], pairs: list[str]) -> _Settings:
-    """Read settings given as ``key=value``.
-
-    Raises:
-        ValueError: No such key, or a value that it does not take; the message names the key.
-    """
-    fields = {f.name: f for f in msgspec.structs.fields(kind)}
-    found: dict[str, object] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        key = key.strip()
-        if not equals or key not in fields:
-            raise ValueError(f"{key!r} is no setting of {kind.__name__} (write KEY=VALUE)")
-        if isinstance(fields[key].default, tuple):
-            parts: object = [part.strip() for part in value.split(",")]
-            if key in _RANGES and "," not in value:
-                parts = [value, value]
-        else:
-            parts = value.strip()
-        try:
-            found[key] = msgspec.convert(parts, fields[key].type, strict=False)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"{key}: {error}") from None
-    try:
-        return kind(**found)
-    except (TypeError, ValueError) as error:
-        raise ValueError(str(error)) from None
-
-
-def _check(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
-
-
-def _check_shares(settings: msgspec.Struct, *names: str) -> None:
-    shares = [getattr(settings, name) for name in names]
-    _check(all(0 <= share <= 1 for share in shares), f"{', '.join(names)}: shares are 0 to 1")
-    _check(sum(shares) <= 1 + 1e-9, f"{', '.join(names)}: together at most 1")
-
-
-def _check_ranges(settings: msgspec.Struct, *names: str) -> None:
-    for name in names:
-        least, most = getattr(settings, name)
-        _check(0 <= least <= most, f"{name} is a range such as 2,10")
+        check_shares(self, "missing_status")
+        check_shares(self, "item_errors")
+        check_shares(self, "archived")
+        check_shares(self, "truncated", "slow")
+        check_ranges(self, "item_s")
+        check(self.clock > 0 and self.url_ttl_s > 0, "clock and url_ttl_s are above 0")
+        check(bool(self.encodings and self.layouts), "encodings and layouts are not empty")
+        check(1 <= self.repeats <= 1000, "repeats are 1 to 1000")
