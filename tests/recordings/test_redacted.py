@@ -64,7 +64,9 @@ def test_the_words_of_a_span_become_one_word_with_its_bounds_in_time() -> None:
     """Their mean confidence too; the words around stay the very words."""
     words = said(("c", "call (415) 555-0142 . please"))
     words[1] = Word("(415)", words[1].start_us, words[1].end_us, "c", 0.5)
-    (turn,) = redacted(turns_of(words))
+    (spoken,) = turns_of(words)
+    (turn,) = redacted((spoken,))
+    assert turn.confidence == spoken.confidence == pytest.approx(0.82)
     assert turn.text == "call [PHONE]. please"
     assert [word.text for word in turn.words] == ["call", "[PHONE]", ".", "please"]
     masked = turn.words[1]

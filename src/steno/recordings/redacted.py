@@ -157,7 +157,10 @@ def _released(
     for index, turn in enumerate(turns):
         words = words_of[index]
         if len(words) != len(turn.words) or any(map(_differ, words, turn.words)):
-            turn = msgspec.structs.replace(turn_of(words), end_us=turn.end_us)
+            # The mean is over the words that were said, however few are left of them.
+            turn = msgspec.structs.replace(
+                turn_of(words), end_us=turn.end_us, confidence=turn.confidence
+            )
         released.append(_named(turn, names.get(turn.speaker)))
     return RedactedTurns(Released(tuple(released)), entities, len(withheld))
 
