@@ -1,0 +1,163 @@
+"""Names of what is archived: keys made of ids by a template, and where manifests lie.
+
+Below the store's prefix::
+
+    transcripts/{conversation}.json               the transcript, as the key template says
+    manifests/{conversation}/{key}.json           what is kept beside it: hashes, summary, claim
+    parquet/date={date}/{conversation}.parquet    its segments as a table, by option
+    .uploads/                                     local folders only: files being written
+
+Manifests have a tree of their own, by conversation: programs that read ``transcripts/`` find
+nothing else there, all that is kept of a conversation is one listing, whatever the template was
+when it was archived, and the store's own times of manifests tell when each was completed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from steno.core.ids import is_id, quoted
+from steno.errors import ConfigError, IntegrityError
+
+DEFAULT_TEMPLATE: Final = "transcripts/{conversation}.json"
+MANIFESTS: Final = "manifests"
+PARQUET: Final = "parquet"
+UPLOADS: Final = ".uploads"
+ZSTD_SUFFIX: Final = ".zst"
+MAX_KEY_BYTES: Final = 700
+"""S3 and GCS take 1,024 bytes; a manifest's name has the key and a conversation in it."""
+
+_RESERVED: Final = frozenset({MANIFESTS, PARQUET, UPLOADS})
+_FIELD: Final = re.compile(r"\{([^{}]*)\}")
+_FIELDS: Final = frozenset({"conversation", "communication", "date"})
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._=~!@+,%-]+")
+
+
+class KeyTemplate:
+    """Makes keys of ids.
+
+    ``{conversation}`` has to be in it. Where a transcript is of one communication and the
+    template does not name it, the communication becomes a level of its own:
+    ``transcripts/{conversation}/{communication}.json``.
+
+    Args:
+        text: E.g. ``transcripts/{date}/{conversation}.json``; empty for the default.
+
+    Raises:
+        ConfigError: It is no key, could leave the prefix, or lies where manifests lie.
+    """
+
+    def __init__(self, text: str = "", *, setting: str = "archive.key") -> None:
+        self.text = text or DEFAULT_TEMPLATE
+        fields = _FIELD.findall(self.text)
+        bare = _FIELD.sub("x", self.text)
+        parts = bare.split("/")
+        if "conversation" not in fields or not _FIELDS.issuperset(fields):
+            raise ConfigError(
+                "the key template is not acceptable",
+                setting=setting,
+                fix="It has {conversation} in it, and may have {communication} and {date}.",
+            )
+        if not all(part.strip(".") and _PLAIN.fullmatch(part) for part in parts):
+            raise ConfigError(
+                "the key template is no key",
+                setting=setting,
+                fix="Write names with / between them, of letters, digits and . _ = ~ ! @ + , % -",
+            )
+        if parts[0] in _RESERVED or self.text.endswith(ZSTD_SUFFIX):
+            raise ConfigError("the key template uses a name that is taken", setting=setting)
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the date is part of the key, so that another day gives another key."""
+        return "{date}" in self.text
+
+    def fill(
+        self, conversation: str, *, communication: str = "", date: str = "", zstd: bool = False
+    ) -> str:
+        """Return the key of a transcript. Ids are percent-encoded: each stays a single part.
+
+        Args:
+            date: ``YYYY-MM-DD``; needed by a dated template alone.
+            zstd: Whether it is compressed, which the key tells at its end.
+
+        Raises:
+            IntegrityError: An id is none that we accept, or the key would be too long.
+        """
+        if not is_id(conversation) or (communication and not is_id(communication)):
+            raise IntegrityError("an id of the transcript is not acceptable")
+        if self.is_dated and not _DATE.fullmatch(date):
+            raise IntegrityError("the date of the transcript is not acceptable")
+        text = self.text
+        if communication and "{communication}" not in text:
+            text = _with_communication(text)
+        elif not communication:
+            text = _without_communication(text)
+        filled = (
+            text.replace("{date}", date)
+            .replace("{communication}", quoted(communication))
+            .replace("{conversation}", quoted(conversation))
+        )
+        return checked_key(filled + ZSTD_SUFFIX if zstd else filled)
+
+
+def parquet_key(conversation: str, *, date: str, communication: str = "") -> str:
+    """Return the key of a transcript's segments as a table, partitioned by date as Hive does.
+
+    Raises:
+        IntegrityError: An id or the date is not acceptable.
+    """
+    text = f"{PARQUET}x/date={{date}}/{{conversation}}.parquet"
+    if communication:
+        text = f"{PARQUET}x/date={{date}}/{{conversation}}.{{communication}}.parquet"
+    key = KeyTemplate(text).fill(conversation, communication=communication, date=date)
+    return PARQUET + key.removeprefix(f"{PARQUET}x")
+
+
+def checked_key(key: str) -> str:
+    """Return a key that names something below the prefix.
+
+    Raises:
+        IntegrityError: It does not, or is too long.
+    """
+    parts = key.split("/")
+    if len(key) > MAX_KEY_BYTES or not all(
+        len(part) <= 250 and part.strip(".") and _PLAIN.fullmatch(part) for part in parts
+    ):
+        raise IntegrityError("the key of an archived object is not acceptable")
+    return key
+
+
+def manifest_name(conversation: str, key: str) -> str:
+    """Return where the manifest of an object lies."""
+    return f"{MANIFESTS}/{quoted(conversation)}/{checked_key(key)}.json"
+
+
+def key_of_manifest(name: str) -> str:
+    """Return the key whose manifest lies there; empty for a name that is no manifest's."""
+    root, _, rest = name.partition("/")
+    _, _, tail = rest.partition("/")
+    if root != MANIFESTS or not tail.endswith(".json"):
+        return ""
+    return tail.removesuffix(".json")
+
+
+def _with_communication(text: str) -> str:
+    """Put the communication in as a level after the conversation, before what follows it."""
+    head, _, tail = text.rpartition("{conversation}")
+    return f"{head}{{conversation}}/{{communication}}{tail}"
+
+
+def _without_communication(text: str) -> str:
+    """Leave the communication out: a whole level where it is one, else the id and a separator."""
+    for spelling in (
+        "/{communication}",
+        "{communication}/",
+        "-{communication}",
+        ".{communication}",
+    ):
+        if spelling in text:
+            text = text.replace(spelling, "")
+    return text.replace("{communication}", "")
