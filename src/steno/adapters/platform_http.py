@@ -38,10 +38,12 @@ from steno.ports.jobs import TranscriptionRequest
 from steno.wire.http import (
     KEPT_HEADERS,
     MAX_ANSWER_BYTES,
+    AnswerSink,
     HttpAnswer,
     HttpExchange,
     HttpRequest,
     RateBudget,
+    StreamingExchange,
     asked_to_wait,
     error_of,
     rate_budget,
@@ -136,9 +138,20 @@ class HttpClient:
         self, request: HttpRequest, *, limit_s: float, max_bytes: int = MAX_ANSWER_BYTES
     ) -> HttpAnswer:
         """See ``HttpExchange.send``."""
+        return await self._within(request, limit_s, max_bytes, None)
+
+    async def stream(
+        self, request: HttpRequest, into: AnswerSink, *, limit_s: float, max_bytes: int
+    ) -> HttpAnswer:
+        """See ``StreamingExchange.stream``."""
+        return await self._within(request, limit_s, max_bytes, into)
+
+    async def _within(
+        self, request: HttpRequest, limit_s: float, max_bytes: int, into: AnswerSink | None
+    ) -> HttpAnswer:
         try:
             async with asyncio.timeout(limit_s):
-                return await self._exchange(request, max_bytes)
+                return await self._exchange(request, max_bytes, into)
         except StenoError:
             raise
         # aiohttp's texts quote addresses, and ours may hold a token: none of them is kept.
@@ -148,7 +161,9 @@ class HttpClient:
                 raise
             raise mapped from None
 
-    async def _exchange(self, request: HttpRequest, max_bytes: int) -> HttpAnswer:
+    async def _exchange(
+        self, request: HttpRequest, max_bytes: int, into: AnswerSink | None
+    ) -> HttpAnswer:
         session = self._session or self._open()
         async with session.request(
             request.method,
@@ -159,9 +174,17 @@ class HttpClient:
             proxy=self._proxy,
         ) as response:
             body = bytearray()
+            size = 0
+            sink = into if 200 <= response.status < 300 else None
+            if sink is not None:
+                await sink.begin()
             async for piece in response.content.iter_chunked(_READ_BYTES):
-                body += piece
-                if len(body) > max_bytes:
+                size += len(piece)
+                if sink is None:
+                    body += piece
+                else:
+                    await sink.take(piece)
+                if size > (MAX_ANSWER_BYTES if into is not None and sink is None else max_bytes):
                     raise RemoteProtocolError(
                         "the answer is too long", status=response.status, limit_bytes=max_bytes
                     )
@@ -290,6 +313,7 @@ class PlatformHttp:
         limit_s: float | None = None,
         patience_s: float = PATIENCE_S,
         max_bytes: int = MAX_ANSWER_BYTES,
+        into: AnswerSink | None = None,
     ) -> HttpAnswer:
         """Call the platform; return the answer if its status is 2xx or in ``accept``.
 
@@ -309,6 +333,7 @@ class PlatformHttp:
             limit_s: Time for one try; the client's own where it is None.
             patience_s: Time within which a further try may start; 0 means one try.
             max_bytes: Longest answer taken.
+            into: Takes the body of a 2xx answer as it comes; the answer's own is then empty.
 
         Raises:
             AuthError: 401 with a fresh token, or 403.
@@ -327,7 +352,7 @@ class PlatformHttp:
             wait_s: float | None = None
             try:
                 answer = await self._authorised(
-                    method, target, body, headers or {}, limit_s or self._limit_s, max_bytes
+                    method, target, body, headers or {}, limit_s or self._limit_s, max_bytes, into
                 )
                 if answer.ok or answer.status in accept:
                     return answer
@@ -371,12 +396,15 @@ class PlatformHttp:
         headers: Mapping[str, str],
         limit_s: float,
         max_bytes: int,
+        into: AnswerSink | None,
     ) -> HttpAnswer:
         token = await self._tokens.token()
-        answer = await self._once(method, target, body, headers, token, limit_s, max_bytes)
+        answer = await self._once(method, target, body, headers, token, limit_s, max_bytes, into)
         if answer.status == 401:
             token = await self._tokens.token(refused=token)
-            answer = await self._once(method, target, body, headers, token, limit_s, max_bytes)
+            answer = await self._once(
+                method, target, body, headers, token, limit_s, max_bytes, into
+            )
         return answer
 
     async def _once(
@@ -388,12 +416,20 @@ class PlatformHttp:
         token: str,
         limit_s: float,
         max_bytes: int,
+        into: AnswerSink | None,
     ) -> HttpAnswer:
         headers = {"Accept": "application/json", **more, "Authorization": f"Bearer {token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         request = HttpRequest(method, target, headers, body)
-        answer = await self._exchange.send(request, limit_s=limit_s, max_bytes=max_bytes)
+        if into is None:
+            answer = await self._exchange.send(request, limit_s=limit_s, max_bytes=max_bytes)
+        elif isinstance(self._exchange, StreamingExchange):
+            answer = await self._exchange.stream(
+                request, into, limit_s=limit_s, max_bytes=max_bytes
+            )
+        else:
+            raise LocalProtocolError("this exchange does not stream")
         self._budget = rate_budget(answer.headers) or self._budget
         return answer
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -18,6 +19,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from steno.errors import ConfigError
+
+MAX_URL_CHARS: Final = 2048
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -75,17 +78,25 @@ class EgressRules:
             return True
         return _is_public(found)
 
-    def check_url(self, text: str, *, allow_http: bool = False, setting: str = "url") -> URL:
+    def check_url(
+        self,
+        text: str,
+        *,
+        allow_http: bool = False,
+        setting: str = "url",
+        max_chars: int = MAX_URL_CHARS,
+    ) -> URL:
         """Return a URL that may be configured; names are checked again at connect time.
 
         Args:
             allow_http: Plain http beyond allow-listed addresses, too.
+            max_chars: Longest URL taken; presigned ones are long.
 
         Raises:
             ConfigError: Scheme, host, or form is not permitted. The URL itself is not in the
                 error, it may carry a secret.
         """
-        url = _parsed(text, setting)
+        url = _parsed(text, setting, max_chars)
         host = url.host or ""
         authority = re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[0]
         if url.user is not None or url.password is not None or "@" in authority:
@@ -120,7 +131,11 @@ class EgressRules:
         )
 
     def connector(
-        self, *, limit: int = 100, resolver: AbstractResolver | None = None
+        self,
+        *,
+        limit: int = 100,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> aiohttp.TCPConnector:
         """Return a connector of aiohttp that connects to permitted addresses only.
 
@@ -130,8 +145,10 @@ class EgressRules:
         Args:
             limit: Most connections in use.
             resolver: Finds the addresses of names, which are then checked; the system's if None.
+            tls: Whose certificates are trusted; the system's authorities if None.
         """
         return aiohttp.TCPConnector(
+            ssl=True if tls is None else tls,
             resolver=CheckedResolver(self, resolver),
             socket_factory=self._socket,
             use_dns_cache=False,
@@ -190,8 +207,8 @@ def forbids(error: BaseException) -> bool:
     return False
 
 
-def _parsed(text: str, setting: str) -> URL:
-    if not text.isprintable() or " " in text or len(text) > 2048:
+def _parsed(text: str, setting: str, max_chars: int) -> URL:
+    if not text.isprintable() or " " in text or len(text) > max_chars:
         raise ConfigError("the URL has characters that do not belong there", setting=setting)
     try:
         url = URL(text)

@@ -39,6 +39,8 @@ class Nothing(StrEnum):
     """The platform knows no transcript of it (404 until the limit)."""
     EMPTY = "empty"
     """There is one, without a segment."""
+    LEGACY = "legacy"
+    """The platform answers in a form of older days, whose segments cannot be read."""
     IN_WORK = "in_work"
     """Still queued or in work when the time was over."""
     FAILED = "failed"
@@ -55,7 +57,7 @@ class NoTranscript(msgspec.Struct, frozen=True, gc=False):
 class FetchProgress(Protocol):
     """Told of a download as it goes."""
 
-    def __call__(self, received: int, total: int | None) -> None:
+    def __call__(self, received: int, total: int | None, /) -> None:
         """Bytes received so far, and in all where that is known."""
 
 

@@ -1,19 +1,14 @@
-"""When the next call may be made: one bound for all jobs together.
-
-Turns are handed out at an even distance, so that no minute has more of them than it may (one
-more where it begins with one). A service that says that we are too fast, or about to be, holds
-everybody: whoever waits asks for a new turn behind the hold, and so nobody comes in a crowd.
-"""
+"""When the next call may be made: one bound for all jobs together (``core.pacing``)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
+from steno.core.pacing import LONGEST_HOLD_S, Turns
 from steno.wire.http import RateBudget
 
-LONGEST_HOLD_S: Final = 300.0
+__all__ = ["LONGEST_HOLD_S", "Pace"]
 
 
 class Pace:
@@ -25,36 +20,30 @@ class Pace:
     """
 
     def __init__(self, per_minute: float, *, clock: Callable[[], float]) -> None:
-        self._distance_s = 60.0 / per_minute
+        self._turns = Turns(per_minute)
         self._clock = clock
-        self._next = 0.0
-        self._held_until = 0.0
         self._seen: RateBudget | None = None
         self.calls = 0
 
     @property
     def held_s(self) -> float:
         """How long everybody is held from now."""
-        return max(0.0, self._held_until - self._clock())
+        return self._turns.held_s(self._clock())
 
     async def turn(self) -> None:
         """Wait for a turn. Whoever is cancelled while waiting leaves it unused."""
         while True:
             now = self._clock()
-            mine = max(now, self._next, self._held_until)
-            self._next = mine + self._distance_s
+            mine = self._turns.take(now)
             if mine > now:
                 await asyncio.sleep(mine - now)
-            if self._held_until <= mine:
+            if self._turns.stands(mine):
                 self.calls += 1
                 return
 
     def hold(self, seconds: float) -> None:
         """Let nobody call for a while, at most ``LONGEST_HOLD_S``."""
-        until = self._clock() + min(max(0.0, seconds), LONGEST_HOLD_S)
-        if until > self._held_until:
-            self._held_until = until
-            self._next = until  # turns given out before it are void: their holders ask again
+        self._turns.hold(self._clock(), seconds)
 
     def learn(self, budget: RateBudget | None, in_flight: int) -> bool:
         """Hold until the service's window resets where calls in flight may use it up.

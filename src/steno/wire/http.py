@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -95,6 +95,26 @@ class HttpExchange(Protocol):
             RemoteProtocolError: The answer is no HTTP, or longer than ``max_bytes``.
             LocalProtocolError: The address is no address.
         """
+
+
+class AnswerSink(Protocol):
+    """Takes in a body too long to be held."""
+
+    async def begin(self) -> None:
+        """A successful answer begins; one that broke off before is void."""
+
+    async def take(self, piece: bytes) -> None:
+        """The next piece of it; what this raises ends the call."""
+
+
+@runtime_checkable
+class StreamingExchange(HttpExchange, Protocol):
+    """An exchange that can give a long body away as it comes."""
+
+    async def stream(
+        self, request: HttpRequest, into: AnswerSink, *, limit_s: float, max_bytes: int
+    ) -> HttpAnswer:
+        """As ``send``, but the body of a 2xx answer goes into the sink and is empty here."""
 
 
 class RateBudget(msgspec.Struct, frozen=True, gc=False):
