@@ -195,3 +195,25 @@ class Archive(Section, frozen=True):
     renewals: Annotated[
         int, doc("Fresh links asked for in one download, beyond those that brought data.", ge=0)
     ] = 5
+    patience_s: Annotated[
+        float,
+        doc(
+            "Longest time a call is tried again while the platform fails or limits.", unit="s", ge=0
+        ),
+    ] = 300.0
+    missing_s: Annotated[
+        float,
+        doc(
+            "How long to ask for a transcript that the platform does not know, of a conversation "
+            "that ended long ago. After a recent one it is asked for anyway.",
+            unit="s",
+            ge=0,
+        ),
+    ] = 0.0
+    per_recording: Annotated[
+        bool, doc("Fetch a transcript for each recording of a leg, where the platform has them.")
+    ] = False
+    link_allow: Annotated[
+        tuple[str, ...],
+        doc("Networks or addresses that download links may lead to although they are not public."),
+    ] = ()
