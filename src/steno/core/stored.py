@@ -9,6 +9,7 @@ a communication) become the same values: ``speaker_id`` is then the phrase's
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -24,8 +25,15 @@ class StoredShape(StrEnum):
     """``{"conversationId", "participants": [...], "transcripts": [{"phrases": [...]}]}``."""
 
 
+MAX_SECONDS = 1e9
+"""Beyond it a time is no place in a recording but a date."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)]
+Confidence = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 class Segment(msgspec.Struct, frozen=True, gc=False):
-    """One turn of a stored transcript.
+    """One turn of a stored transcript. The ranges are checked where one is decoded.
 
     Attributes:
         start_time, end_time: Seconds from the start of the conversation's audio.
@@ -33,11 +41,11 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
         confidence: 0..1; None where the file tells none.
     """
 
-    start_time: float
-    end_time: float
+    start_time: Seconds
+    end_time: Seconds
     text: RawText
     speaker_id: str = ""
-    confidence: float | None = None
+    confidence: Confidence | None = None
 
 
 class Participant(msgspec.Struct, frozen=True, gc=False):
@@ -65,8 +73,8 @@ class SegmentBatch(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         first: Index of the first in the file, bad ones counted.
         segments: Those that could be read.
-        raw: The same as they stand in the file, commas between them, nothing around; None where
-            that is not what ``segments`` say (bad ones among them, or another shape).
+        raw: The same as they stand in the file, with what else their objects hold, commas
+            between them, nothing around; None where none was asked for, and for another shape.
         bad: Those that could not.
     """
 
@@ -77,9 +85,13 @@ class SegmentBatch(msgspec.Struct, frozen=True, gc=False):
 
 
 class ParticipantsRead(msgspec.Struct, frozen=True, gc=False):
-    """The list of participants, whole; it comes at most once, before or after segments."""
+    """The list of participants, whole; it comes at most once, before or after segments.
+
+    ``bad`` are those that could not be read, by their place in this list.
+    """
 
     participants: tuple[Participant, ...]
+    bad: tuple[BadElement, ...] = ()
 
 
 class FieldsRead(msgspec.Struct, frozen=True, gc=False):
