@@ -43,6 +43,7 @@ FIELDS: Final[dict[str, str]] = {
     "malformed": "messages that could not be read",
     "messages": "messages read",
     "missing_s": "audio that never came or was given up, seconds",
+    "outcome": "what became of a transcript, a fixed word",
     "port": "port number",
     "previous_host": "host name before the change",
     "reason": "class of an error, as stored with a dead letter",
@@ -61,6 +62,7 @@ FIELDS: Final[dict[str, str]] = {
 }
 
 EVENTS: Final[dict[str, str]] = {
+    "archive.not_archived": "A conversation's transcript is not where it was wanted; why is told.",
     "audit.checkpoint_failed": (
         "The audit log could not be sealed; its entries are there, the next checkpoint is tried."
     ),
@@ -181,6 +183,9 @@ class Metric(NamedTuple):
 
 
 METRICS: Final[dict[str, Metric]] = {
+    "steno_archive_transcripts_total": Metric(
+        "counter", ("outcome",), "Stored transcripts archived, known, missing or failed."
+    ),
     "steno_media_window_seconds": Metric(
         "gauge", (), "How long audio is gathered into one message."
     ),

@@ -208,11 +208,17 @@ class ArchiveStore(Protocol):
     def writer(self, item: NewItem) -> ArchiveWriter:
         """Begin an object."""
 
-    def manifest(self, key: str) -> Manifest | None:
-        """Return what is kept beside an object; None where nothing is."""
+    def manifest(self, key: str, *, conversation: str = "") -> Manifest | None:
+        """Return what is kept beside an object; None where nothing is.
 
-    def manifests(self, *, conversation: str = "") -> Iterator[Manifest]:
-        """Return the manifests of all objects, or of one conversation's, in order of keys."""
+        Quick where the conversation is given.
+        """
+
+    def manifests(self, *, conversation: str = "", since_us: int = 0) -> Iterator[Manifest]:
+        """Return the manifests of all objects, or of one conversation's, in order of keys.
+
+        ``since_us`` leaves out what the store knows to be older.
+        """
 
     def read(self, key: str) -> Iterator[bytes]:
         """Return an object's content, decompressed, in pieces.
