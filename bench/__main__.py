@@ -22,6 +22,8 @@ call can be compared with one another, not with those of another day or machine.
                         stored segments; time and memory of exports to each format
 ``recording-words``     CPU per word of a finished transcript of an hour: read, joined to turns,
                         redacted, written in each format
+``recordings-load``     a batch of transcription jobs with faults: time, requests, CPU and memory,
+                        nothing lost and nothing submitted twice
 ======================  ====================================================================
 """
 
@@ -67,6 +69,9 @@ MEASUREMENTS = {
         3600,
     ),
     "recording-words": Measurement("recording_words.py", (), ("--runs", "20"), 300),
+    "recordings-load": Measurement(
+        "recordings_load.py", ("--jobs", "500"), ("--jobs", "5000"), 3600
+    ),
 }
 
 

@@ -1,0 +1,96 @@
+"""Killing ``steno transcribe``: nothing is submitted twice, nothing lost, everything told once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from faults.transcribe_planted import PLACES
+from faults.transcribe_rig import STENO, TROUBLE, Rig, rig
+
+PLANTED = str(Path(__file__).with_name("transcribe_planted.py"))
+DEAF = {**TROUBLE, "keys": False}
+"""Trouble at a service that does not tell repeats by their key: a second submission is a job."""
+
+QUICK = 40.0
+
+
+def planted(bug: str, place: str) -> tuple[str, ...]:
+    """Give the command with a bug, and the place where it is killed."""
+    return (sys.executable, PLANTED, bug, place, "transcribe")
+
+
+@pytest.mark.timeout(90)
+async def test_nothing_is_doubled_or_lost_over_random_kills(tmp_path: Path) -> None:
+    """Four kills at any moment, at a service that makes a job of every submission."""
+    async with rig(tmp_path, 150, trouble=DEAF) as one:
+        await one.killed_at_random(4, random.Random(4), span_s=1.5)
+        assert await one.done() == 1  # some recordings fail
+        (await one.verdict()).kept()
+        assert one.kills == 4
+        assert await one.audit_is_sound()
+
+
+@pytest.mark.timeout(90)
+async def test_a_kill_at_every_place_doubles_and_loses_nothing(tmp_path: Path) -> None:
+    """One batch, killed at each place in turn: before and after everything that is stored."""
+    async with rig(tmp_path, 60, clock=QUICK, trouble={"keys": False}) as one:
+        await _killed_at_places(one, [f"{place}:2" for place in PLACES])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+async def test_a_kill_at_every_place_many_times_over(tmp_path: Path) -> None:
+    """The full count: ten kills at each place, amid trouble."""
+    async with rig(tmp_path, 1500, clock=QUICK, trouble=DEAF) as one:
+        places = [f"{place}:{1 + count * 2}" for count in range(10) for place in PLACES]
+        await _killed_at_places(one, places)
+
+
+async def _killed_at_places(one: Rig, places: list[str]) -> None:
+    rest = one.product.command[len(STENO) + 1 :]
+    for place in places:
+        one.product.command = [*planted("-", place), *rest]
+        await one.done()
+        assert one.product.child.returncode == -signal.SIGKILL, place
+    one.product.command = [*planted("-", "-"), *rest]
+    assert await one.done() in (0, 1)
+    (await one.verdict()).kept()
+    assert await one.audit_is_sound()
+
+
+@pytest.mark.timeout(100)
+async def test_the_harness_catches_planted_bugs(tmp_path: Path) -> None:
+    """Each breaks one promise, and is found out by one kill; an honest product is not."""
+    cases = {
+        ("-", "submit.after"): set(),
+        ("late-intent", "submit.after"): {"twice", "keys_twice"},
+        ("resubmit", "submit.after"): {"twice", "keys_twice"},
+        ("audit-twice", "audit.after"): {"audit"},
+        ("audit-lost", "audit.before"): {"audit"},
+        ("late-file", "end.after"): {"files"},
+        ("other-key", "record.after"): {"records"},
+        ("no-redaction", "settle.after"): {"leaks"},
+    }
+    found = await asyncio.gather(*(_found_out(tmp_path, *case) for case in cases))
+    broken = dict(zip(cases, found, strict=True))
+    for case, seen in cases.items():
+        assert seen <= broken[case] <= seen | {"other_end"}, (case, broken[case])
+        assert seen or not broken[case]
+
+
+async def _found_out(folder: Path, bug: str, place: str) -> set[str]:
+    folder = folder / bug
+    folder.mkdir()
+    command = planted(bug, f"{place}:3")
+    async with rig(folder, 8, clock=QUICK, trouble={"keys": False}, command=command) as one:
+        await one.done()
+        assert one.product.child.returncode == -signal.SIGKILL
+        one.product.command[: len(command)] = planted(bug, "-")
+        await one.done()
+        return set((await one.verdict()).broken)
