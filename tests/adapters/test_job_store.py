@@ -220,6 +220,20 @@ async def test_a_job_is_shown_by_the_beginning_of_its_id(tmp_path: Path) -> None
             assert len(reader.page(limit=7)) == 7
 
 
+async def test_facts_are_read_beside_the_jobs(tmp_path: Path) -> None:
+    """Page by page, in order; empty where nothing was stored with the job."""
+    path = tmp_path / "jobs.db"
+    async with opened(path) as store:
+        jobs = [some_job(n) for n in range(5)]
+        await store.add(jobs)
+        assert await store.move(after(jobs[3]), facts=b"told")
+        with JobReader(path) as reader:
+            first = reader.page_with_facts(limit=3)
+            rest = reader.page_with_facts(limit=3, after=first[-1][0])
+        assert [end.job.id for _, end in first + rest] == [job.id for job in jobs]
+        assert [end.facts for _, end in first + rest] == [b"", b"", b"", b"told", b""]
+
+
 # --- other processes -------------------------------------------------------------------------
 
 

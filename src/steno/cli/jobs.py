@@ -22,6 +22,7 @@ from steno.cli.common import (
     StateDirOption,
     load_settings,
 )
+from steno.cli.jobs_report import report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,8 @@ class Listed(StrEnum):
 
 
 _PAGE = 500
+
+app.command("report")(report)
 
 
 @app.command("list")

@@ -11,7 +11,7 @@ import apsw
 from steno.adapters.job_store import rows
 from steno.adapters.job_store.database import connect, known_version, mapped, transaction
 from steno.errors import IntegrityError, ObjectMissing, StorageError
-from steno.ports.jobs import JobCounts, JobFilter, ListedJob, Wish, WishKind
+from steno.ports.jobs import EndedJob, JobCounts, JobFilter, ListedJob, Wish, WishKind
 
 T = TypeVar("T")
 
@@ -68,6 +68,19 @@ class JobReader:
             StorageError: Reading failed.
         """
         return self._read(lambda: rows.page(self._db, wanted or JobFilter(), limit, after))
+
+    def page_with_facts(
+        self, wanted: JobFilter | None = None, *, limit: int = 100, after: int = 0
+    ) -> list[tuple[int, EndedJob]]:
+        """Return places and jobs as ``page`` does, with what is stored beside their ends.
+
+        Jobs that have not ended are among them; their facts are empty.
+
+        Raises:
+            StorageError: Reading failed.
+        """
+        chosen = wanted or JobFilter()
+        return self._read(lambda: rows.page_with_facts(self._db, chosen, limit, after))
 
     def show(self, prefix: str) -> ListedJob:
         """Return the job whose id begins with ``prefix``.

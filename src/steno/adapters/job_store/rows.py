@@ -221,6 +221,27 @@ def counts(db: apsw.Connection, batch: str) -> JobCounts:
 
 def page(db: apsw.Connection, wanted: JobFilter, limit: int, after: int) -> list[ListedJob]:
     """Return jobs in the order in which they were added."""
+    where, values = _wanted(wanted, after)
+    found = rows(db, f"{_SELECT} WHERE {where} ORDER BY position LIMIT ?", (*values, limit))
+    return [ListedJob(int(row[0]), _job(row)) for row in found]
+
+
+def page_with_facts(
+    db: apsw.Connection, wanted: JobFilter, limit: int, after: int
+) -> list[tuple[int, EndedJob]]:
+    """Return jobs as ``page`` does, with their places and with what is stored beside their ends."""
+    where, values = _wanted(wanted, after)
+    found = rows(
+        db,
+        f"SELECT position, {_COLUMNS}, facts FROM jobs"  # noqa: S608
+        f" WHERE {where} ORDER BY position LIMIT ?",
+        (*values, limit),
+    )
+    return [(int(row[0]), EndedJob(_job(row[:-1]), bytes(row[-1]))) for row in found]
+
+
+def _wanted(wanted: JobFilter, after: int) -> tuple[str, list[Any]]:  # Any: what SQLite takes
+    """Return the condition, in words of ours, and the values bound to it."""
     where = ["position > ?"]
     values: list[Any] = [after]
     if wanted.batch:
@@ -234,10 +255,7 @@ def page(db: apsw.Connection, wanted: JobFilter, limit: int, after: int) -> list
         values.append(wanted.recording_id.lower())
     if wanted.paused is not None:
         where.append("paused_us != 0" if wanted.paused else "paused_us = 0")
-    found = rows(
-        db, f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY position LIMIT ?", (*values, limit)
-    )
-    return [ListedJob(int(row[0]), _job(row)) for row in found]
+    return " AND ".join(where), values
 
 
 def beginning(db: apsw.Connection, prefix: str) -> list[ListedJob]:
