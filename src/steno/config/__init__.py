@@ -1,6 +1,7 @@
 """Typed settings: one frozen ``Config``, parsed once from file, environment and options."""
 
 from steno.config.checks import (
+    require_archive,
     require_diarisation,
     require_live,
     require_media,
@@ -64,6 +65,7 @@ __all__ = [
     "find_file",
     "load",
     "read_secret",
+    "require_archive",
     "require_diarisation",
     "require_live",
     "require_media",

@@ -70,6 +70,15 @@ def require_transcribe(config: Config) -> None:
     _require_source(config, "transcribe", nothing=False)
 
 
+def require_archive(config: Config) -> None:
+    """Make sure that ``steno archive`` has what it needs to connect.
+
+    Raises:
+        ConfigError: A credential is missing.
+    """
+    _require_source(config, "archive", nothing=False)
+
+
 def _require_source(config: Config, section: str, *, nothing: bool) -> None:
     problems: list[ConfigError] = []
     platform = config.platform

@@ -44,6 +44,7 @@ TUTORIAL_NAMES: tuple[tuple[str, str], ...] = (
     ("GENESYS_JWT_CONFIG", "platform.jwt_config"),
     ("CONVERSATION_ID", "live.conversations"),
     ("GENESYS_CONVERSATION_ID", "live.conversations"),
+    ("GENESYS_CONVERSATION_ID", "archive.conversations"),
     ("TRANSCRIPTION_GRPC_ADDR", "speech.address"),
     ("RECORDING_ID", "transcribe.recordings"),
     ("WEBHOOK_URL", "transcribe.webhook"),

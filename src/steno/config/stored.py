@@ -160,6 +160,10 @@ class Transcribe(Section, frozen=True):
 class Archive(Section, frozen=True):
     """Stored transcripts: fetched, archived, summarised."""
 
+    conversations: Annotated[
+        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
+        doc("Conversations that `steno archive` is for when it is given none."),
+    ] = ()
     url: Annotated[
         str,
         doc(
