@@ -4,7 +4,8 @@ Below the store's prefix::
 
     transcripts/{conversation}.json               the transcript, as the key template says
     manifests/{conversation}/{key}.json           what is kept beside it: hashes, summary, claim
-    parquet/date={date}/{conversation}.parquet    its segments as a table, by option
+    parquet/date={date}/{conversation}.parquet    its segments as a table, by option; of a
+                                                  communication: {conversation}+{communication}
     .uploads/                                     local folders only: files being written
 
 Manifests have a tree of their own, by conversation: programs that read ``transcripts/`` find
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote
 
 from steno.core.ids import is_id, quoted
 from steno.errors import ConfigError, IntegrityError
@@ -91,16 +93,46 @@ class KeyTemplate:
         if self.is_dated and not _DATE.fullmatch(date):
             raise IntegrityError("the date of the transcript is not acceptable")
         text = self.text
-        if communication and "{communication}" not in text:
-            text = _with_communication(text)
-        elif not communication:
-            text = _without_communication(text)
+        text = _with_communication(text) if communication else _without_communication(text)
         filled = (
             text.replace("{date}", date)
             .replace("{communication}", quoted(communication))
             .replace("{conversation}", quoted(conversation))
         )
         return checked_key(filled + ZSTD_SUFFIX if zstd else filled)
+
+    def conversation_of(self, key: str) -> str:
+        """Return whose transcript a key of this template is; empty for any other key."""
+        for text in (_without_communication(self.text), _with_communication(self.text), self.text):
+            found = re.fullmatch(_pattern(text), key.removesuffix(ZSTD_SUFFIX))
+            if found is not None:
+                conversation = unquote(found["conversation"])
+                return conversation if is_id(conversation) else ""
+        return ""
+
+    @property
+    def folder(self) -> str:
+        """The folder that all keys are in; empty where they have none in common."""
+        return self.text.partition("{")[0].rpartition("/")[0]
+
+    def own_folder(self, conversation: str) -> str:
+        """Return the folder that only this conversation's keys are in; empty for none."""
+        if self.is_dated:
+            return ""
+        head, _, tail = _with_communication(self.text).partition("{conversation}/")
+        return f"{head}{quoted(conversation)}" if tail and head[-1:] in ("", "/") else ""
+
+
+def dates_in(key: str) -> list[str]:
+    """Return what in a key may be its date."""
+    return _DATE.findall(key)
+
+
+def parquet_conversation(key: str) -> str:
+    """Return whose table a key names; empty for a key of anything else."""
+    root, _, rest = key.partition("/")
+    name = rest.rpartition("/")[2].removesuffix(".parquet").partition("+")[0]
+    return unquote(name) if root == PARQUET else ""
 
 
 def parquet_key(conversation: str, *, date: str, communication: str = "") -> str:
@@ -109,11 +141,10 @@ def parquet_key(conversation: str, *, date: str, communication: str = "") -> str
     Raises:
         IntegrityError: An id or the date is not acceptable.
     """
-    text = f"{PARQUET}x/date={{date}}/{{conversation}}.parquet"
-    if communication:
-        text = f"{PARQUET}x/date={{date}}/{{conversation}}.{{communication}}.parquet"
-    key = KeyTemplate(text).fill(conversation, communication=communication, date=date)
-    return PARQUET + key.removeprefix(f"{PARQUET}x")
+    whole = (conversation, communication) if communication else (conversation,)
+    if not all(map(is_id, whole)) or not _DATE.fullmatch(date):
+        raise IntegrityError("an id or the date of the transcript is not acceptable")
+    return checked_key(f"{PARQUET}/date={date}/{'+'.join(map(quoted, whole))}.parquet")
 
 
 def checked_key(key: str) -> str:
@@ -144,8 +175,23 @@ def key_of_manifest(name: str) -> str:
     return tail.removesuffix(".json")
 
 
+def _pattern(text: str) -> str:
+    pattern, seen = "", False
+    for place, part in enumerate(_FIELD.split(text)):
+        if place % 2 == 0:
+            pattern += re.escape(part)
+        elif part == "conversation":
+            pattern += "(?P=conversation)" if seen else "(?P<conversation>[^/]+)"
+            seen = True
+        else:
+            pattern += _DATE.pattern if part == "date" else "[^/]+"
+    return pattern
+
+
 def _with_communication(text: str) -> str:
     """Put the communication in as a level after the conversation, before what follows it."""
+    if "{communication}" in text:
+        return text
     head, _, tail = text.rpartition("{conversation}")
     return f"{head}{{conversation}}/{{communication}}{tail}"
 
