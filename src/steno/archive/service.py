@@ -22,6 +22,7 @@ from typing import ParamSpec, Protocol, TypeVar
 import msgspec
 
 from steno.archive.passage import Passage, Passed
+from steno.archive.redacted import SegmentRedaction
 from steno.archive.summary import with_analysis
 from steno.core.records import Draft, Record
 from steno.core.stored import BadElement
@@ -106,6 +107,24 @@ class Work:
 
     passage: Passage
     extras: Sequence[Extra] = ()
+    redaction: SegmentRedaction | None = None
+
+    def commit(self, passed: Passed) -> None:
+        """Put everything in its place. Blocks."""
+        for extra in self.extras:
+            extra.commit(passed)
+
+    def give_up(self) -> None:
+        """Nothing more comes of it; harmless after ``commit``."""
+        self.passage.close()
+        for extra in self.extras:
+            extra.abort()
+
+    def redacted(self) -> tuple[dict[str, int], int]:
+        """Return entities removed and segments withheld."""
+        if self.redaction is None:
+            return {}, 0
+        return self.redaction.entities, self.redaction.withheld
 
 
 class Workshop(Protocol):
@@ -130,9 +149,6 @@ class Workshop(Protocol):
     @property
     def analyses(self) -> bool:
         """Summaries have the analysis with them."""
-
-    def redaction_of(self, work: Work) -> tuple[dict[str, int], int]:
-        """Return entities removed and segments withheld."""
 
 
 class Records(Protocol):
@@ -306,7 +322,7 @@ class ArchiveService:
                 undo.callback(writer.abort)
             payload = writer.write if writer is not None else None
             work = await _blocking(self._around.workshop.begin, found, payload, again=False)
-            stack.callback(_give_up, work)
+            stack.callback(work.give_up)
             closing = getattr(blocks, "aclose", None)
             if closing is not None:
                 stack.push_async_callback(closing)
@@ -327,7 +343,7 @@ class ArchiveService:
     ) -> Result:
         around = self._around
         if writer is None:
-            await _blocking(_commit, work, passed)
+            await _blocking(work.commit, passed)
             return self._result(found, work, passed, Outcome.PASSED, b"")
         summary = summary_bytes(
             passed,
@@ -337,7 +353,7 @@ class ArchiveService:
             storage_location=location,
         )
         archived: Archived = await _blocking(writer.finish, summary)
-        await _blocking(_commit, work, passed)
+        await _blocking(work.commit, passed)
         outcome = Outcome.WRITTEN if archived.outcome is WriteOutcome.WRITTEN else Outcome.SAME
         kept = bytes(archived.manifest.summary) or summary
         result = self._result(found, work, passed, outcome, kept)
@@ -352,7 +368,7 @@ class ArchiveService:
         outcome: Outcome,
         summary: bytes,
     ) -> Result:
-        entities, withheld = self._around.workshop.redaction_of(work)
+        entities, withheld = work.redacted()
         if not summary:
             summary = summary_bytes(
                 passed, found.conversation, analyses=self._around.workshop.analyses
@@ -380,7 +396,7 @@ class ArchiveService:
             try:
                 await _blocking(_reread, work, store, key)
             finally:
-                _give_up(work)
+                work.give_up()
         result = Result(
             found.conversation,
             Outcome.KNOWN,
@@ -460,18 +476,7 @@ def run_blocking(work: Work, blocks: Iterator[bytes]) -> Passed:
 
 
 def _reread(work: Work, store: ArchiveStore, key: str) -> None:
-    _commit(work, run_blocking(work, store.read(key)))
-
-
-def _commit(work: Work, passed: Passed) -> None:
-    for extra in work.extras:
-        extra.commit(passed)
-
-
-def _give_up(work: Work) -> None:
-    work.passage.close()
-    for extra in work.extras:
-        extra.abort()
+    work.commit(run_blocking(work, store.read(key)))
 
 
 def _failed(conversation: str, communication: str, error: StenoError) -> Result:

@@ -151,12 +151,10 @@ class Summing:
             self._told = np.pad(self._told, (0, more))
 
     def _add_confidence(self, segments: Sequence[Segment], speakers: np.ndarray, size: int) -> None:
-        try:
-            told = np.fromiter(map(_confidence, segments), np.float64, len(segments))
-        except TypeError:  # one tells none
-            values = [(s.confidence, n) for s, n in zip(segments, speakers.tolist(), strict=True)]
-            told = np.array([value for value, _ in values if value is not None])
-            speakers = np.array([n for value, n in values if value is not None], np.int64)
+        told = np.fromiter(map(_confidence, segments), np.float64, len(segments))
+        untold = np.isnan(told)  # numpy's reading of None; the parser lets no other NaN pass
+        if untold.any():
+            told, speakers = told[~untold], speakers[~untold]
         self._confidence[:size] += np.bincount(speakers, weights=told, minlength=size)
         self._told[:size] += np.bincount(speakers, minlength=size)
 
