@@ -22,7 +22,7 @@ from steno.adapters.audit_log.files import file_lines, rotated_files
 from steno.adapters.job_store import SqliteJobStore
 from steno.adapters.state_dir import StateDir
 from steno.app.capability import make_redactor
-from steno.app.engines import engine_of
+from steno.app.engines import engine_of, needs_conversations
 from steno.app.gateway import open_delivery
 from steno.app.platform import Platform, hosts_of, open_platform, utc_us
 from steno.config import Config, OAuthShape
@@ -55,6 +55,7 @@ class TranscribeOptions:
         out: Path or address of the transcripts, ``{recording}`` in it stands for the id; ``-``
             for standard output; empty for none.
         again: Which of the jobs that have ended before are done once more.
+        engine: Of new jobs; one that this run has (``transcribe.engine``).
         on_line: Told of every line that is no job.
         on_changed: Told of every end, with the number of jobs there are.
     """
@@ -63,6 +64,7 @@ class TranscribeOptions:
     out: str = ""
     redact: bool = True
     again: Again | None = None
+    engine: str = "service"
     reference: str | None = None
     on_line: Callable[[Line], None] = lambda line: None
     on_changed: Callable[[Tally, int], None] = lambda tally, total: None
@@ -102,7 +104,11 @@ class Outcome:
 def rules_of(config: Config) -> RequestRules:
     """Return what requests may ask for."""
     wanted = config.transcribe
-    return RequestRules(languages=wanted.languages, allow=wanted.webhook_allow)
+    return RequestRules(
+        languages=wanted.languages,
+        allow=wanted.webhook_allow,
+        conversations=needs_conversations(config),
+    )
 
 
 def machine_of(config: Config) -> JobMachine:
@@ -265,7 +271,15 @@ async def add_jobs(
             continue
         if line.warnings:
             options.on_line(line)
-        jobs.append(plan(line.request, host_group=host_group, now_us=utc_us(), batch=options.batch))
+        jobs.append(
+            plan(
+                line.request,
+                host_group=host_group,
+                now_us=utc_us(),
+                batch=options.batch,
+                engine=options.engine,
+            )
+        )
         if len(jobs) == _ADDED_AT_ONCE:
             await _add(store, jobs, host_group, options, added)
             jobs.clear()
@@ -290,6 +304,7 @@ async def _add(
                 host_group=host_group,
                 now_us=utc_us(),
                 batch=options.batch,
+                engine=options.engine,
                 run=run,
             )
             if (await store.add([job]))[0]:

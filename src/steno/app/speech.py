@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from steno.adapters.speech.engines.choosing import EngineName
 from steno.config import Config
 from steno.ports import Telemetry
@@ -31,8 +33,13 @@ class Listening:
     trouble: Callable[[], str] = str
 
 
-async def open_recogniser(config: Config, telemetry: Telemetry) -> Listening:
+async def open_recogniser(
+    config: Config, telemetry: Telemetry, *, piece_s: float | None = None
+) -> Listening:
     """Build what the settings name; an engine in this process wins over a service.
+
+    Args:
+        piece_s: Longest message to a service, as far as audio waits; its own default if None.
 
     Raises:
         ConfigError: A file or address cannot be used.
@@ -42,16 +49,18 @@ async def open_recogniser(config: Config, telemetry: Telemetry) -> Listening:
     if engine == "none":
         return Listening()
     if engine == "":
-        return _service(config, telemetry)
+        return _service(config, telemetry, piece_s)
     return await _local(config, engine, telemetry)
 
 
-def _service(config: Config, telemetry: Telemetry) -> Listening:
+def _service(config: Config, telemetry: Telemetry, piece_s: float | None) -> Listening:
     from steno.adapters.grpc_channel import GrpcSettings
     from steno.adapters.speech.grpc_client import GrpcRecogniser, SpeechServiceSettings
     from steno.wire.speech_stream import Limits
 
     speech, media = config.speech, config.media
+    # It gives up a little earlier than the calls do, and tells what was not answered.
+    limits = Limits(buffer_s=media.replay_s, finish_s=max(0.5, media.shutdown_s - 2.0))
     recogniser = GrpcRecogniser(
         SpeechServiceSettings(
             grpc=GrpcSettings(
@@ -64,8 +73,7 @@ def _service(config: Config, telemetry: Telemetry) -> Listening:
                 token=speech.token,
             ),
             service=speech.service,
-            # It gives up a little earlier than the calls do, and tells what was not answered.
-            limits=Limits(buffer_s=media.replay_s, finish_s=max(0.5, media.shutdown_s - 2.0)),
+            limits=limits if piece_s is None else msgspec.structs.replace(limits, merge_s=piece_s),
             budget_bytes=media.replay_mb << 20,
         ),
         telemetry=telemetry,

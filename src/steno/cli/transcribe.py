@@ -47,6 +47,14 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
+    engine: Annotated[
+        Literal["service", "audio", "transcript"] | None,
+        typer.Option(
+            help="Who transcribes: the platform's service; our recogniser, given the audio; "
+            "nobody, as the platform has a transcript. The last two take CONVERSATION/ID.",
+            show_default=False,
+        ),
+    ] = None,
     language: Annotated[
         str | None, typer.Option(help="What is spoken, e.g. en-US.", show_default=False)
     ] = None,
@@ -143,6 +151,7 @@ def transcribe(
         log_level=log_level or ("warning" if sys.stderr.isatty() else None),
         overrides={
             "platform.host": host,
+            "transcribe.engine": engine,
             "transcribe.language": language,
             "transcribe.format": format,
             "transcribe.concurrency": concurrency,
@@ -179,6 +188,7 @@ def transcribe(
         out=out,
         redact=not no_redact,
         again=again,
+        engine=wanted.engine,
         reference=_text_of(reference),
         on_line=_Lines(told).take,
         on_changed=lambda tally, total: progress.show(tally.ended, total),

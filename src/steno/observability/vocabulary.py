@@ -137,6 +137,8 @@ EVENTS: Final[dict[str, str]] = {
     "process.stray_error": "A thread or finaliser raised what nobody caught: a bug, report it.",
     "recorded.message_unreadable": "A recorded message could not be read; its content is gone.",
     "recorded.read": "Recorded events have been read; closing line with their totals.",
+    "recordings.audio_failed": "A recording could not be fetched, read or recognised this time.",
+    "recordings.audio_recognised": "A recording was fetched and recognised.",
     "recordings.job_ended": "A transcription job has ended; closing line with its totals.",
     "recordings.rate_held": "The transcription service limits our rate: every job waits.",
     "recordings.words_left_out": (
