@@ -1,0 +1,182 @@
+"""Finding where a JSON value ends in bytes that are still arriving.
+
+Only strings and brackets are looked at. Whether the value is JSON is for a decoder to say, which
+reads it whole; a value that is none may seem to end early or late, and never decodes.
+"""
+
+from __future__ import annotations
+
+import re
+from codecs import utf_8_decode
+
+import msgspec
+
+_BETWEEN = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
+_IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_SCALAR = re.compile(rb'[^ \t\n\r,:"{}\[\]]*+')
+_SPACE = re.compile(rb"[ \t\n\r]*+")
+_ESCAPE = re.compile(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
+_FAULT = re.compile(r"\(byte (\d+)\)$")
+_QUOTE, _BACKSLASH = b'"\\'
+_OPENERS, _CLOSERS = b"{[", b"}]"
+
+_syntax = msgspec.json.Decoder(msgspec.Raw)
+
+Bytes = bytes | bytearray | memoryview
+
+
+def after_space(buffer: bytearray, position: int) -> int:
+    """Return where the next byte that is no space stands, or the buffer's length."""
+    found = _SPACE.match(buffer, position)
+    assert found is not None
+    return found.end()
+
+
+class ValueEnd:
+    """Looks for the end of the value that begins at ``start``, and goes on where it left off.
+
+    Attributes:
+        deepest: Levels of lists and objects seen so far.
+    """
+
+    __slots__ = ("_depth", "_in_string", "_position", "deepest", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.deepest = 0
+        self._position = start
+        self._depth = 0
+        self._in_string = False
+
+    def moved(self, by: int) -> None:
+        """Take note that the buffer lost this many bytes at its front."""
+        self.start -= by
+        self._position -= by
+
+    def find(self, buffer: bytearray, *, last: bool = False) -> int:
+        """Return the position after the value, or -1 while it is not all there.
+
+        ``last`` tells that nothing follows, so a number at the very end is whole.
+        """
+        if self._position == self.start:
+            if self.start >= len(buffer):
+                return -1
+            first = buffer[self.start]
+            if first == _QUOTE:
+                self._in_string = True
+            elif first in _OPENERS:
+                self._depth = self.deepest = 1
+            else:
+                return self._scalar_end(buffer, last=last)
+            self._position += 1
+        while self._in_string or self._depth:
+            moved = self._through_string if self._in_string else self._past_bracket
+            if not moved(buffer):
+                return -1
+        return self._position
+
+    def _scalar_end(self, buffer: bytearray, *, last: bool) -> int:
+        found = _SCALAR.match(buffer, self._position)
+        assert found is not None
+        end = found.end()
+        return end if end < len(buffer) or last else -1
+
+    def _through_string(self, buffer: bytearray) -> bool:
+        found = _IN_STRING.match(buffer, self._position)
+        assert found is not None
+        self._position = found.end()
+        if self._position >= len(buffer) or buffer[self._position] == _BACKSLASH:
+            return False  # the end is missing, or the second half of an escape
+        self._position += 1
+        self._in_string = False
+        return True
+
+    def _past_bracket(self, buffer: bytearray) -> bool:
+        found = _BETWEEN.match(buffer, self._position)
+        assert found is not None
+        self._position = found.end()
+        if self._position >= len(buffer):
+            return False
+        byte = buffer[self._position]
+        self._position += 1
+        if byte == _QUOTE:
+            self._in_string = True
+        elif byte in _OPENERS:
+            self._depth += 1
+            self.deepest = max(self.deepest, self._depth)
+        else:
+            self._depth -= 1
+        return True
+
+
+def without_surrogates(value: bytes) -> bytes:
+    r"""Return the same value, as long, with a space for each escape of a surrogate (``\ud83d``)."""
+
+    def plain(escape: re.Match[bytes]) -> bytes:
+        return b"\\u0020" if len(escape[0]) > 2 else escape[0]
+
+    return _ESCAPE.sub(plain, value)
+
+
+def fault_of(value: bytes | memoryview) -> int | None:
+    """Return where a value stops being JSON, counted in bytes; None where it is JSON.
+
+    Half a surrogate pair is JSON, though no text; a value that is merely cut off has its fault
+    at its end. Bytes that are no UTF-8 are not looked for.
+
+    Raises:
+        RecursionError: It is nested deeper than the interpreter bears.
+    """
+    try:
+        _syntax.decode(value)
+    except msgspec.DecodeError as exc:
+        plain = without_surrogates(bytes(value))
+        if plain != value:
+            return fault_of(plain)
+        found = _FAULT.search(str(exc))
+        return int(found[1]) if found else len(value)
+    return None
+
+
+def check_json(block: bytes | memoryview) -> None:
+    """Read a block and keep nothing of it.
+
+    Raises:
+        msgspec.DecodeError: It is no JSON, or has half a surrogate pair.
+        RecursionError: As ``fault_of``.
+    """
+    _syntax.decode(block)
+
+
+def list_end(fault: Exception) -> int | None:
+    """Return how long a list was that has other bytes behind it; None for other faults."""
+    text = str(fault)
+    found = _FAULT.search(text)
+    return int(found[1]) if found and "trailing characters" in text else None
+
+
+class Utf8:
+    """Checks that bytes are UTF-8, wherever they are cut."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last character was all there."""
+        return not self._held
+
+    def fault(self, data: bytes) -> int | None:
+        """Return where the bytes stop being UTF-8, counted in these; it may be negative."""
+        if not self._held and data.isascii():
+            return None
+        held = len(self._held)
+        whole = self._held + data
+        try:
+            _, used = utf_8_decode(whole, "strict", False)
+        except UnicodeDecodeError as exc:
+            return exc.start - held
+        self._held = whole[used:]
+        return None
