@@ -50,8 +50,8 @@ class Parser(Protocol):
     """``wire.stored_transcripts.TranscriptParser``."""
 
     @property
-    def shape(self) -> StoredShape | None:
-        """The file's shape, once it is known."""
+    def shape(self) -> StoredShape:
+        """The file's shape as far as it is known."""
 
     def feed(self, data: bytes) -> list[StoredPart]:
         """Take bytes in."""
@@ -193,16 +193,14 @@ class Passage:
         Raises:
             RemoteProtocolError: The transcript is truncated, or no transcript.
         """
-        if self._broken_at is None:
+        while self._broken_at is None and self._fields is None:
             try:
-                parts = self._parser.end()
+                parts = self._parser.end()  # what was complete, before its error
             except RemoteProtocolError as error:
                 self._break(error)
             else:
                 self._take(parts)
-        fields = self._fields or FieldsRead(
-            self._parser.shape or StoredShape.DOCUMENT, segments=self._summing.turns
-        )
+        fields = self._fields or FieldsRead(self._parser.shape, segments=self._summing.turns)
         if self._redaction is not None:
             self._pass(self._redaction.flush(), None)
         shown = (

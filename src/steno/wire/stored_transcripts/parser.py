@@ -24,6 +24,8 @@ call that completes it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import NoReturn
 
@@ -58,6 +60,7 @@ from steno.wire.stored_transcripts.scanning import (
     check_json,
     fault_of,
     list_end,
+    spans_of,
 )
 
 BLOCK_BYTES = 256 << 10
@@ -67,6 +70,7 @@ _AT_ONCE_MIN = 1024
 _PASSED_WHOLE_BYTES = 64 << 10
 _GROUP_BYTES = 256 << 10
 _GUESSES = 3
+_FEW = 16
 _MARK = re.compile(rb'\{[ \t\n\r]*+"[^"\\]{0,64}"|[{\["]|')
 _SPACE = b" \t\n\r"
 _COMMA, _COLON, _QUOTE, _OBJECT, _LIST, _OBJECT_END, _LIST_END = b',:"{[}]'
@@ -213,6 +217,16 @@ class TranscriptParser:
             return self._failed(exc)
         self._out.append(self._fields())
         return self._given()
+
+    @property
+    def shape(self) -> StoredShape:
+        """The file's shape as far as it is known: the document's until it shows to be another."""
+        return self._shape
+
+    @property
+    def conversation(self) -> str:
+        """The conversation's id; empty until it has been read."""
+        return self._texts.get("conversation", "")
 
     # Bytes in, parts out.
 
@@ -495,7 +509,7 @@ class TranscriptParser:
         try:
             self._read_to(frame, cut)
         except (msgspec.ValidationError, Unreadable):
-            return False
+            return self._at_once_with_bad(frame, cut)
         except (msgspec.DecodeError, RecursionError) as exc:
             # Other lists may follow whose elements begin in the same way.
             length = list_end(exc)
@@ -520,6 +534,19 @@ class TranscriptParser:
         self._passed(close - self._position)
         return True
 
+    def _at_once_with_bad(self, frame: _Frame, cut: int) -> bool:
+        """Read all elements up to a comma, bad ones among them."""
+        origin = self._position - 1
+        try:
+            with self._bracketed(cut) as block:
+                spans = spans_of(block)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        frame.place = Place.ANOTHER
+        self._passed(cut + 1 - self._position)
+        self._read_group(frame, [(origin + start, origin + end) for start, end in spans])
+        return True
+
     def _guess(self, frame: _Frame) -> int:
         """Return where the last comma before an element seems to be; -1 if nowhere."""
         buffer = self._buffer
@@ -540,20 +567,25 @@ class TranscriptParser:
         return -1
 
     def _read_to(self, frame: _Frame, cut: int) -> None:
-        """Decode the elements before ``cut``, with brackets in place of the bytes around them."""
+        """Read the elements before ``cut``."""
+        with self._bracketed(cut) as block:
+            segments = self._decoded(frame, block)
+        if frame.kind is not Kind.IGNORED:
+            raw = bytes(self._buffer[self._position : cut]) if self._wants_raw(frame) else None
+            self._give(segments, raw)
+
+    @contextmanager
+    def _bracketed(self, cut: int) -> Iterator[memoryview]:
+        """Lend the bytes before ``cut`` with brackets in place of the two around them."""
         buffer = self._buffer
         kept = buffer[cut]
         buffer[self._position - 1] = _LIST
         buffer[cut] = _LIST_END
         try:
             with memoryview(buffer) as whole, whole[self._position - 1 : cut + 1] as block:
-                segments = self._decoded(frame, block)
+                yield block
         finally:
             buffer[cut] = kept
-        if frame.kind is Kind.IGNORED:
-            return
-        raw = bytes(buffer[self._position : cut]) if self._wants_raw(frame) else None
-        self._give(segments, raw)
 
     def _decoded(self, frame: _Frame, block: bytes | memoryview) -> list[Segment]:
         if frame.kind is Kind.SEGMENTS:
@@ -616,7 +648,12 @@ class TranscriptParser:
         try:
             segments = self._decoded(frame, b"[%b]" % block)
         except _UNREAD:
-            self._read_apart(frame, group)
+            if len(group) <= _FEW:
+                self._read_apart(frame, group)
+                return
+            half = len(group) // 2
+            self._read_group(frame, group[:half])
+            self._read_group(frame, group[half:])
         else:
             self._give(segments, block if self._wants_raw(frame) else None)
 
