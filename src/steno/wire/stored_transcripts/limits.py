@@ -10,9 +10,9 @@ class Limits:
     """What a file may ask of memory; one beyond is a ``RemoteProtocolError`` with ``limit``.
 
     Attributes:
-        depth: Levels of lists and objects inside one another, the outermost counted. Elements
-            that are read many at a time are only held to what the interpreter bears (some 900
-            levels), which is the same error.
+        depth: Levels of lists and objects inside one another, the outermost counted and the
+            innermost two not always. Elements that are read many at a time are only held to what
+            the interpreter bears (some 900 levels), which is the same error.
         element_bytes: One segment, phrase with its words, participant, or string to be skipped.
         field_bytes: One value at the top that is kept (status, link, ids), or one key.
         participants: How many a file may name.

@@ -63,7 +63,7 @@ from steno.wire.stored_transcripts.scanning import (
     spans_of,
 )
 
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 128 << 10
 """How much of what ``feed`` gets is looked at together: larger ones leave the processor's cache."""
 
 _AT_ONCE_MIN = 1024

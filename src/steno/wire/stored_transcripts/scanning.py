@@ -11,7 +11,11 @@ from codecs import utf_8_decode
 
 import msgspec
 
-_BETWEEN = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
+_PLAIN = rb'[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT = rb"[{\[](?:%b)*+[}\]]" % _PLAIN
+_NESTED = rb"[{\[](?:%b|%b)*+[}\]]" % (_PLAIN, _FLAT)
+# Two levels are passed over at a time, so a phrase's words are one match, not one for each bracket.
+_BETWEEN = re.compile(rb"(?:%b|%b)*+" % (_PLAIN, _NESTED), re.DOTALL)
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _SCALAR = re.compile(rb'[^ \t\n\r,:"{}\[\]]*+')
 _SPACE = re.compile(rb"[ \t\n\r]*+")
@@ -20,12 +24,13 @@ _FAULT = re.compile(r"\(byte (\d+)\)$")
 _QUOTE, _BACKSLASH = b'"\\'
 _OPENERS, _CLOSERS = b"{[", b"}]"
 
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
 _syntax = msgspec.json.Decoder(msgspec.Raw)
 
 Bytes = bytes | bytearray | memoryview
 
 
-def after_space(buffer: bytearray, position: int) -> int:
+def after_space(buffer: bytes | bytearray, position: int) -> int:
     """Return where the next byte that is no space stands, or the buffer's length."""
     found = _SPACE.match(buffer, position)
     assert found is not None
@@ -36,7 +41,7 @@ class ValueEnd:
     """Looks for the end of the value that begins at ``start``, and goes on where it left off.
 
     Attributes:
-        deepest: Levels of lists and objects seen so far.
+        deepest: Levels of lists and objects seen so far, of the innermost two not all.
     """
 
     __slots__ = ("_depth", "_in_string", "_position", "deepest", "start")
@@ -146,6 +151,23 @@ def check_json(block: bytes | memoryview) -> None:
         RecursionError: As ``fault_of``.
     """
     _syntax.decode(block)
+
+
+def spans_of(block: memoryview) -> list[tuple[int, int]]:
+    """Return where each element of a JSON list begins and ends, counted from the list's start.
+
+    Raises:
+        msgspec.DecodeError, RecursionError: As ``check_json``.
+    """
+    whole = bytes(block)
+    spans: list[tuple[int, int]] = []
+    end = 0
+    for element in _elements.decode(whole):
+        begin = after_space(whole, end + 1)  # after the bracket or comma
+        end = begin + memoryview(element).nbytes
+        spans.append((begin, end))
+        end = after_space(whole, end)
+    return spans
 
 
 def list_end(fault: Exception) -> int | None:
