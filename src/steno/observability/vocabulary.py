@@ -63,6 +63,9 @@ FIELDS: Final[dict[str, str]] = {
 
 EVENTS: Final[dict[str, str]] = {
     "archive.not_archived": "A conversation's transcript is not where it was wanted; why is told.",
+    "archive.unconditional_store_met": (
+        "The archive's store cannot refuse to create twice; objects are looked for, then put."
+    ),
     "audit.checkpoint_failed": (
         "The audit log could not be sealed; its entries are there, the next checkpoint is tried."
     ),

@@ -11,7 +11,7 @@ from steno.errors import ConfigError, IntegrityError
 if TYPE_CHECKING:
     import zstandard
 
-Piece = bytes | memoryview
+Piece = bytes | bytearray | memoryview
 
 ZSTD: Final = "zstd"
 BLOCK: Final = 1024 * 1024
