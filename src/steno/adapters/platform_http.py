@@ -82,6 +82,8 @@ _BACKOFF_CAP_S = 10.0
 _CLOSE_LIMIT_S = 2.0
 _MAX_CONNECTIONS = 32
 _READ_BYTES = 64 * 1024
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=None)  # callers hold the deadlines
+_STREAMED = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=60.0)
 _RESULT_LIMIT_S = 120.0  # of a poll: the answer may carry the words of a whole day
 _FIX_WRITE = "Give the client transcription:write."
 _FIX_READ = "Give the client transcription:read."
@@ -172,6 +174,7 @@ class HttpClient:
             data=request.body,
             allow_redirects=False,
             proxy=self._proxy,
+            timeout=_TIMEOUT if into is None else _STREAMED,
         ) as response:
             body = bytearray()
             size = 0
@@ -199,7 +202,7 @@ class HttpClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._tls, limit=_MAX_CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            timeout=_TIMEOUT,
             headers={"User-Agent": "steno"},
             trust_env=False,
         )

@@ -62,7 +62,10 @@ FIELDS: Final[dict[str, str]] = {
 }
 
 EVENTS: Final[dict[str, str]] = {
+    "archive.download_continued": "A download broke off and goes on from the same place.",
+    "archive.link_renewed": "A download link had ended, or was refused; a fresh one is used.",
     "archive.not_archived": "A conversation's transcript is not where it was wanted; why is told.",
+    "archive.rate_held": "Calls are held until the platform's rate window resets.",
     "archive.unconditional_store_met": (
         "The archive's store cannot refuse to create twice; objects are looked for, then put."
     ),
