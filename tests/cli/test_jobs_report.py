@@ -16,9 +16,10 @@ from recordings.test_report import completed, job
 from steno.adapters.job_store import SqliteJobStore
 from steno.adapters.state_dir import StateDir
 from steno.cli.common import ExitCode
-from steno.cli.jobs_report import gather
+from steno.cli.jobs_report import gather, require_page, write_run_page
 from steno.cli.main import make_app
 from steno.core.quality import Metrics
+from steno.errors import ConfigError
 from steno.ports.jobs import Job, JobState
 from steno.recordings.ending import Facts
 
@@ -126,3 +127,19 @@ def test_damaged_facts_leave_the_rest(tmp_path: Path) -> None:
     found = gather(state.jobs)
     assert found.latency_seconds.mean == 5.0
     assert (found.confidence.count, found.confidence.unknown) == (1, 1)
+
+
+@pytest.mark.parametrize("batch", ["", "march"])
+def test_the_page_of_a_run_has_its_jobs_only(state: StateDir, batch: str) -> None:
+    """Those asked for and those that ended in it; with a batch, all of that."""
+    out = state.root / "run.html"
+    asked = job(9, JobState.FAILED, reason="recording_missing").id
+    write_run_page(out, state.jobs, setting="--report", batch=batch, ids={asked}, since_us=10**18)
+    assert f"<p>{'5 jobs, 5 completed' if batch else '1 job, 1 failed'}</p>" in out.read_text()
+
+
+def test_a_run_is_told_before_the_work_that_its_page_has_no_place(tmp_path: Path) -> None:
+    """Not after hours of it."""
+    with pytest.raises(ConfigError):
+        require_page(tmp_path / "nowhere/report.html", setting="--report")
+    require_page(tmp_path / "report.html", setting="--report")

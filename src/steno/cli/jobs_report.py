@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,6 +126,42 @@ def write_page(path: Path, found: JobsReport, *, setting: str, batch: str = "") 
         sys.stdout.writelines(pieces)
         return
     replace_file(path, (piece.encode("utf-8", "replace") for piece in pieces), setting=setting)
+
+
+def require_page(path: Path, *, setting: str) -> None:
+    """Find out before the work that a page cannot be written there.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    from steno.adapters.exports.targets import require_target
+
+    if str(path) == "-":
+        raise typer.BadParameter(
+            "give a file: transcripts may go to standard output", param_hint=setting
+        )
+    require_target(str(path))
+
+
+def write_run_page(
+    path: Path, jobs: Path, *, setting: str, batch: str, ids: Collection[str], since_us: int
+) -> None:
+    """Write the page of one run: of its whole batch, or of what it was asked for and what it ended.
+
+    Args:
+        jobs: The store of jobs.
+        batch: Name of the run's batch; empty for none.
+        ids: Jobs that the input asked for, new ones and those known before.
+        since_us: When the run began, UTC microseconds.
+
+    Raises:
+        ConfigError, StorageError: Reading or writing failed.
+    """
+
+    def is_of_run(job: Job) -> bool:
+        return bool(batch) or job.id in ids or job.ended_us >= since_us
+
+    write_page(path, gather(jobs, batch=batch, is_wanted=is_of_run), setting=setting, batch=batch)
 
 
 def _pieces(found: JobsReport, batch: str) -> Iterator[str]:

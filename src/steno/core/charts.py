@@ -22,7 +22,7 @@ STYLE: Final = """
 .legend .warn{background:var(--warn)}.legend .rest{background:var(--quiet)}
 svg .count{fill:var(--soft)}svg .end{text-anchor:end}svg .middle{text-anchor:middle}
 summary{cursor:pointer;color:var(--soft)}
-@media print{details{display:block}}
+@media print{details::details-content{content-visibility:visible}}
 """
 """What a page with charts adds to the sheet of ``core.page``."""
 
