@@ -86,6 +86,7 @@ class Run:
 
 
 _DEFAULTS = TranscriptionRequest("")
+_HOUR_US = 3_600_000_000
 
 
 def some_ids(count: int) -> list[str]:
@@ -351,6 +352,14 @@ async def test_an_end_that_nobody_was_told_of_is_told_once(tmp_path: Path) -> No
         assert entered(run.state.audit_log, unsettled) == {
             each.job.id for each in unsettled if each.job.id != job.id
         }
+        # The same where the clock was set back between an end and its entry.
+        ends = [
+            msgspec.structs.replace(
+                each, job=msgspec.structs.replace(each.job, ended_us=each.job.ended_us + _HOUR_US)
+            )
+            for each in unsettled
+        ]
+        assert len(entered(run.state.audit_log, ends)) == 2
         await other.go([])
         assert len(other.entries()) == 3
         assert other.entries()[-1].error == "Refused"

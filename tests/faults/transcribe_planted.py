@@ -21,6 +21,9 @@ Bugs, each of which breaks one promise: ``late-intent`` sends before it stores; 
 every doubt for a job that is not there; ``audit-twice`` never looks whether an entry is there;
 ``audit-lost`` settles ends before anybody is told; ``late-file`` writes files after the end was
 stored; ``other-key`` names records anew at each start; ``no-redaction`` lets the text through.
+
+No bug but a trial: ``clock-back`` sets the process's wall clock back by an hour at the tenth
+submission, ``clock-forward`` forward by a day. A file ``jumped`` in $HOME tells that it happened.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -210,6 +215,26 @@ def no_redaction() -> None:
     sys.argv.append("--no-redact")
 
 
+def _clock(jump_s: int) -> None:
+    """Let the wall clock jump at the tenth submission."""
+    submit, count, wall_ns = RecordingJobsApi.submit, 0, time.time_ns
+    moved_ns = 0
+
+    async def submitted(
+        self: RecordingJobsApi, request: TranscriptionRequest, *, key: str, limit_s: float
+    ) -> JobAnswer:
+        nonlocal count, moved_ns
+        count += 1
+        if count == 10:
+            moved_ns = jump_s * 1_000_000_000
+            (Path.home() / "jumped").touch()
+        return await submit(self, request, key=key, limit_s=limit_s)
+
+    RecordingJobsApi.submit = submitted  # type: ignore[method-assign]
+    time.time_ns = lambda: wall_ns() + moved_ns
+    time.time = lambda: (wall_ns() + moved_ns) / 1e9
+
+
 BUGS: dict[str, Callable[[], None]] = {
     "-": lambda: None,
     "late-intent": late_intent,
@@ -219,6 +244,8 @@ BUGS: dict[str, Callable[[], None]] = {
     "late-file": late_file,
     "other-key": other_key,
     "no-redaction": no_redaction,
+    "clock-back": lambda: _clock(-3600),
+    "clock-forward": lambda: _clock(86_400),
 }
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ async def transcribe(
                 identity=Identity(group, _actor(), __version__),
                 redactor=make_redactor(config) if options.redact else None,
                 told=told,
-                utc_us=utc_us,
+                utc_us=steady_utc(),
                 draw=random.random,
                 write=writer_of(options.out),
                 compare=comparison.take if options.reference is not None else None,
@@ -209,6 +209,16 @@ async def transcribe(
             drained,
             comparison.rates,
         )
+
+
+def steady_utc() -> Callable[[], int]:
+    """Return a clock that shows UTC microseconds and does not jump when the wall clock is set.
+
+    Jobs are due at times on it: an hour back would hold all of them up for an hour, a day forward
+    would take their deadlines for passed. The next start goes by the wall clock again.
+    """
+    begun_us, begun = utc_us(), time.monotonic()
+    return lambda: begun_us + int((time.monotonic() - begun) * 1_000_000)
 
 
 def service_settings(config: Config) -> ServiceSettings:
@@ -396,8 +406,9 @@ def _actor() -> str:
 def entered(log: Path, ends: Sequence[EndedJob]) -> set[str]:
     """Return the ids of ended jobs that have their entry in an audit log already.
 
-    An entry is a job's if it tells the same end of the same transcript and request and is not
-    older than the end. Blocks; files that were last written before the first end are not read.
+    An entry is a job's if it tells the same end of the same transcript and request; one without a
+    transcript must not be older than the end. Blocks; rotated files that were last written before
+    the first end are not read.
     """
     waiting: dict[object, list[Job]] = {}
     for end in ends:
@@ -406,7 +417,8 @@ def entered(log: Path, ends: Sequence[EndedJob]) -> set[str]:
     found: set[str] = set()
     for path in (*rotated_files(log), log):
         try:
-            if path.stat().st_mtime_ns // 1000 < first_us:
+            # The newest is read in any case: the clock may have been set back.
+            if path != log and path.stat().st_mtime_ns // 1000 < first_us:
                 continue
         except OSError:
             continue
@@ -415,7 +427,7 @@ def entered(log: Path, ends: Sequence[EndedJob]) -> set[str]:
             if isinstance(line, EntryLine) and line.event == "job_ended":
                 key = (line.recording_id, line.transcript_id, line.status, line.request)
                 jobs = waiting.get(key, [])
-                if jobs and line.timestamp >= _told_at(jobs[0].ended_us):
+                if jobs and (line.transcript_id or line.timestamp >= _told_at(jobs[0].ended_us)):
                     found.add(jobs.pop(0).id)
     return found
 
