@@ -29,6 +29,9 @@ BUFFER_S: Final = 120.0
 FINISH_S: Final = 300.0
 """From the last sample of a recording to the last answer."""
 
+AWAY_S = 60.0
+"""So long without the recogniser, and a recording is tried again later."""
+
 PIECE_S: Final = 0.2
 """Longest message to a speech service: short ones end between two sentences more often."""
 
@@ -169,7 +172,8 @@ class _Builder:
             clock=time.monotonic,
             turn=self._turn,
             concurrency=wanted.audio_concurrency,
-            hearing=HearingSettings(speakers=wanted.audio_speakers),
+            retries=wanted.retries,
+            hearing=HearingSettings(speakers=wanted.audio_speakers, away_s=AWAY_S),
         )
         self._stack.push_async_callback(engine.close)
         if not wanted.transcript_first:

@@ -2,9 +2,9 @@
 
 Every channel of every file is a lane: its own speaker, its own stream to the recogniser. All
 files begin together. Files are read a block at a time, as fast as the recogniser takes them:
-while half of a stream's buffer waits, nothing more is read, so memory does not grow with the
-length of a recording. Audio that the recogniser gave up unheard fails the whole, to be done
-again: a transcript with a hole that nobody sees is worse than none.
+while half of a stream's buffer waits, or a minute of audio is unanswered, nothing more is read,
+so memory does not grow with the length of a recording. Audio that the recogniser gave up unheard
+fails the whole, to be done again: a transcript with a hole that nobody sees is worse than none.
 
 A recogniser that tells no times of words gets them from the sound: its words are laid onto the
 stretches of the answered audio in which something can be heard.
@@ -44,6 +44,12 @@ T = TypeVar("T")
 CHUNK_S: Final = 0.1
 FULL: Final = 0.5
 """Share of a stream's buffer above which nothing is read."""
+
+UNANSWERED_S: Final = 60.0
+"""Audio that was sent ahead of the recogniser's answers. Less than what a stream keeps."""
+
+SILENT_S: Final = 5.0
+"""A recogniser that answers nothing for so long is sent more: it may answer late by nature."""
 
 _POLL_S: Final = 0.01
 _FRAME_S: Final = 0.02
@@ -189,11 +195,19 @@ class _Session:
                     continue
                 for lane, samples in zip(lanes, block, strict=True):
                     lane.send(samples)
-            await self._until(lambda: all(not lane.is_full for lane in self._all))
+            await self._until(self._has_room, patience_s=SILENT_S)
         await self._until(lambda: all(lane.is_over for lane in self._all))
 
-    async def _until(self, holds: Callable[[], bool]) -> None:
-        """Wait for something, as long as the recogniser answers."""
+    def _has_room(self) -> bool:
+        return not any(lane.is_pressed or lane.is_unanswered for lane in self._all)
+
+    async def _until(self, holds: Callable[[], bool], *, patience_s: float | None = None) -> None:
+        """Wait for something, as long as the recogniser answers.
+
+        Args:
+            patience_s: Without any answer for so long it is not waited for any more, unless what
+                was sent has not even left.
+        """
         clock = asyncio.get_running_loop().time
         seen, since, away_since = -1, clock(), clock()
         while True:
@@ -206,6 +220,9 @@ class _Session:
                 seen, since = events, now
             if not any(lane.is_away for lane in self._all):
                 away_since = now
+            is_quiet = patience_s is not None and now - since > patience_s
+            if is_quiet and not any(lane.is_pressed for lane in self._all):
+                return
             if now - away_since > self._settings.away_s:
                 raise EngineUnavailable("the recogniser is away", code="speech.away")
             if now - since > self._settings.stall_s:
@@ -236,15 +253,22 @@ class _Lane:
         self._speaker = speaker
         self._at = 0
         self._number = 0
+        self._answered = 0
+        self._marks: deque[tuple[int, int]] = deque()  # number of a chunk, and where it ends
         self._chunk = int(CHUNK_S * spec.rate_hz)
         self._sound = SoundRuns(spec.rate_hz)
         self._found: list[tuple[SpeechWord, float | None]] = []
         self._failure: UnsupportedAudio | EngineUnavailable | None = None
 
     @property
-    def is_full(self) -> bool:
-        """Too much of it waits for the recogniser."""
+    def is_pressed(self) -> bool:
+        """Too much of it waits to be sent, or to be heard."""
         return self.stream is not None and not self.is_over and self.stream.pressure > FULL
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Much was sent that was not answered for: the stream may not keep it for a resume."""
+        return not self.is_over and self._at - self._answered > UNANSWERED_S * self._spec.rate_hz
 
     def send(self, samples: Samples) -> None:
         """Pass samples on."""
@@ -255,8 +279,9 @@ class _Lane:
         for start in range(0, len(data), step):
             piece = bytes(data[start : start + step])
             self.stream.send(AudioChunk(piece, self._number, self._spec.language, self._at))
-            self._number += 1
             self._at += len(piece) // 2
+            self._marks.append((self._number, self._at))
+            self._number += 1
         self.progress += 1
 
     def finish(self) -> None:
@@ -277,6 +302,9 @@ class _Lane:
     def on_speech(self, event: SpeechEvent) -> None:
         """Take one event, in order."""
         self.progress += 1
+        if isinstance(event, Hypothesis):
+            while self._marks and self._marks[0][0] <= event.through:
+                self._answered = self._marks.popleft()[1]
         match event:
             case Hypothesis() if event.is_final and event.text:
                 self._take(event)

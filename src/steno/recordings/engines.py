@@ -36,6 +36,7 @@ from steno.ports.jobs import TranscriptionRequest
 from steno.ports.speech import Recogniser
 from steno.recordings.audio_jobs import HearingSettings, OpenAudio, words_of
 from steno.recordings.calls import JobApi
+from steno.recordings.job import failure_of
 from steno.recordings.platform_transcript import MAX_BYTES, transcript_words
 from steno.recordings.words import Word, encode_words
 from steno.wire.batch_download import BatchState, FileState, Link, RecordingMedia
@@ -45,11 +46,17 @@ from steno.wire.recording_jobs import FoundJob, JobAnswer, JobStatus, RecordingF
 RENEWALS: Final = 2
 """How often links that ended are asked for again before the job's call fails."""
 
-QUIET_S: Final = 5.0
+RENEW_S = 5.0
+"""How often a renewed order is asked after."""
+
+QUIET_S = 5.0
 """An order without a status is done when nothing was added to it for so long."""
 
 FORGOTTEN_S: Final = 900.0
 """A job that was not polled for so long (paused, cancelled) no longer takes room."""
+
+RETRIED_S: Final = 60.0
+"""A job whose poll failed keeps its place for so long."""
 
 AHEAD: Final = 4
 """For each recording being recognised, so many jobs may be in work."""
@@ -318,8 +325,8 @@ class AudioEngine(_PlatformEngine):
         recogniser: Not closed here.
         open_audio: Decodes a file.
         concurrency: Recordings fetched and recognised side by side.
+        retries: Failed tries at a recording after which its job fails.
         clock: Monotonic seconds.
-        renew_s: How often a renewed order is asked after.
     """
 
     def __init__(
@@ -334,8 +341,8 @@ class AudioEngine(_PlatformEngine):
         clock: Callable[[], float],
         turn: Turn,
         concurrency: int = 2,
+        retries: int = 5,
         hearing: HearingSettings | None = None,
-        renew_s: float = 5.0,
     ) -> None:
         super().__init__(platform)
         self._source = source
@@ -346,11 +353,12 @@ class AudioEngine(_PlatformEngine):
         self._clock = clock
         self._turn = turn
         self._hearing = hearing
-        self._renew_s = renew_s
+        self._retries = retries
         self._most = AHEAD * concurrency
         self._slots = asyncio.Semaphore(concurrency)
         self._polled: dict[str, float] = {}
         self._work: dict[str, asyncio.Task[_Done]] = {}
+        self._failed: dict[str, int] = {}
 
     @property
     def room(self) -> int | None:
@@ -380,9 +388,10 @@ class AudioEngine(_PlatformEngine):
         try:
             return await self._polled_once(transcript_id, request)
         except StenoError as error:
-            # It may be the job's end. If it is not, its next poll takes its place again.
-            self._polled.pop(transcript_id, None)
-            if not error.retryable:
+            if error.retryable:
+                # It may have been the job's last try; if not, the next poll comes soon.
+                self._polled[transcript_id] -= FORGOTTEN_S - RETRIED_S
+            else:
                 self._drop(transcript_id)
             raise
 
@@ -399,7 +408,10 @@ class AudioEngine(_PlatformEngine):
         if not task.done():
             return _running(transcript_id), None
         del self._work[transcript_id]
-        done = task.result()
+        try:
+            done = task.result()
+        except StenoError as error:
+            raise self._counted(transcript_id, error) from None
         self._drop(transcript_id)
         return _completed(transcript_id, done.words, done.started_us), None
 
@@ -411,8 +423,24 @@ class AudioEngine(_PlatformEngine):
         await asyncio.gather(*tasks, return_exceptions=True)
         self._work.clear()
 
+    def _counted(self, order_id: str, error: StenoError) -> StenoError:
+        """Return the error of one more failed try; the last one is for good.
+
+        The machine counts failed calls in a row, and the polls in between do not fail.
+        """
+        if not error.retryable:
+            return error
+        tries = self._failed[order_id] = self._failed.get(order_id, 0) + 1
+        if tries <= self._retries:
+            return error
+        code = str(error.fields.get("code") or "")
+        return StenoError(
+            "a recording could not be worked on", reason=failure_of(error).reason.value, code=code
+        )
+
     def _drop(self, order_id: str) -> None:
         self._polled.pop(order_id, None)
+        self._failed.pop(order_id, None)
         self._source.forget(order_id)
         task = self._work.pop(order_id, None)
         if task is not None:
@@ -488,7 +516,7 @@ class AudioEngine(_PlatformEngine):
         await self._turn()
         found = await self._source.renew(order_id, request)
         while isinstance(found, Pending):
-            await asyncio.sleep(max(self._renew_s, found.wait_s or 0.0))
+            await asyncio.sleep(max(RENEW_S, found.wait_s or 0.0))
             await self._turn()
             found = await self._source.media(order_id, request)
         return found

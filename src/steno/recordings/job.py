@@ -172,7 +172,7 @@ REMEDIES: Final[dict[Reason, str]] = {
 """What a reader can do about each."""
 
 
-_TOLD_REASONS: Final = frozenset({Reason.EXPORT_FAILED.value, Reason.TRANSCRIPT_MISSING.value})
+_REASONS: Final = frozenset(reason.value for reason in Reason)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -280,7 +280,7 @@ def failure_of(error: StenoError) -> CallFailure:
     status = _number(error.fields.get("status"))
     code = str(error.fields.get("code") or "")
     told = error.fields.get("reason")
-    if told in _TOLD_REASONS:  # an engine in this process knows better than its class
+    if told in _REASONS:  # an engine in this process knows better than its class
         return CallFailure(Reason(str(told)), status, error.retryable, False, None, code)
     match error:
         case RateLimited():
