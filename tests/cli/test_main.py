@@ -23,6 +23,7 @@ FOLLOWED = (
     "media",
     "diarise",
     "transcribe",
+    "archived",
     "jobs",
     "audit",
     "run",

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steno.cli.common import (
     ConfigOption,
+    ExitCode,
     JsonOption,
     LogLevelOption,
     Output,
     StateDirOption,
     load_settings,
 )
+
+if TYPE_CHECKING:
+    from steno.config import Config
+    from steno.errors import StenoError
 
 
 def erase(
@@ -28,6 +33,14 @@ def erase(
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Where transcripts are archived, should the settings not say (archive.url).",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
     state_dir: StateDirOption = None,
@@ -35,9 +48,10 @@ def erase(
 ) -> None:
     """Delete everything kept of a conversation, and say where copies lie beyond our reach.
 
-    Records in every state, dead letters, open windows and recordings go; what arrives of the
-    conversation later is not stored again. Works beside a running gateway. Copies that consumers
-    have acknowledged are counted by destination: they must be erased there.
+    Records in every state, dead letters, open windows, recordings and archived transcripts go;
+    what arrives of the conversation later is not stored again. Works beside a running gateway.
+    Copies that consumers have acknowledged are counted by destination: they must be erased there.
+    Exits 1 when the archive could not be reached; the rest is erased then.
 
     Example: steno erase 3f1c2b7a-0d5e-4a53-9a4e-2f0a6f1f7c11 --yes --json
     """
@@ -47,10 +61,16 @@ def erase(
     from steno.adapters.store_sqlite import erase as erase_stored
     from steno.adapters.store_sqlite import writing
     from steno.core.ids import is_id
+    from steno.errors import StenoError
 
     if not is_id(conversation):
         raise typer.BadParameter("not a conversation id", param_hint="ID")
-    settings = load_settings(config, state_dir=state_dir, log_level=log_level)
+    settings = load_settings(
+        config,
+        state_dir=state_dir,
+        log_level=log_level,
+        overrides={"archive.url": archive},
+    )
     if not yes and not typer.confirm("Erase everything kept of it?", err=True):
         raise typer.Exit(2)
     at_us = int(datetime.now(UTC).timestamp() * 1_000_000)
@@ -60,9 +80,17 @@ def erase(
         [settings.media.recordings, *StateDir(settings.state_dir).recordings_folders()],
         conversation,
     )
+    archived = _erase_archived(settings, conversation)
     out = Output(json=json)
     if json:
-        out.result({**msgspec.structs.asdict(erased), "recordings": recordings})
+        whole = {
+            **msgspec.structs.asdict(erased),
+            "recordings": recordings,
+            "archived": archived if isinstance(archived, int) else None,
+        }
+        if isinstance(archived, StenoError):
+            whole["archive_error"] = archived.error_class
+        out.result(whole)
     out.line(
         f"erased {erased.records} records ({erased.undelivered} not delivered, "
         f"{erased.dead} dead letters) and {erased.windows} open windows"
@@ -71,6 +99,31 @@ def erase(
         out.line(f"erased {recordings} files of recordings")
     for name, count in erased.delivered.items():
         out.line(f"beyond our reach: {count} records delivered to {name}")
+    if archived is None:
+        out.line("no archive was looked into: archive.url is not set, nor --archive given")
+    elif isinstance(archived, StenoError):
+        out.note(f"steno: the archive could not be erased: {archived}")
+        raise typer.Exit(ExitCode.FAILED)
+    else:
+        out.line(f"erased {archived} archived objects")
+
+
+def _erase_archived(settings: Config, conversation: str) -> int | StenoError | None:
+    """Delete what is archived of a conversation.
+
+    Returns:
+        The number of objects; why it could not be done; None where no archive was named: the
+        default is the tutorial's bucket, which may be anybody's.
+    """
+    from steno.cli.archived import open_from
+    from steno.errors import StenoError
+
+    if "archive.url" not in settings.origins:
+        return None
+    try:
+        return open_from(settings).erase(conversation)
+    except StenoError as error:
+        return error
 
 
 def _erase_recordings(folders: Iterable[Path | None], conversation: str) -> int:

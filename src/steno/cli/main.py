@@ -27,7 +27,10 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "live": Lazy("live", "live", "Follow live transcripts and deliver sentences."),
     "media": Lazy("media", "media", "Serve call audio: AudioHook and the JSON form."),
     "diarise": Lazy("diarise", "app", "Collect speaker segments: who said what, when."),
-    "transcribe": Lazy("transcribe", "transcribe", "Transcribe recordings: durable jobs, any number."),
+    "transcribe": Lazy(
+        "transcribe", "transcribe", "Transcribe recordings: durable jobs, any number."
+    ),
+    "archived": Lazy("archived", "app", "List, get back or verify archived transcripts."),
     "jobs": Lazy("jobs", "app", "List, show, pause, resume or cancel transcription jobs."),
     "audit": Lazy("audit", "app", "Verify the audit log of transcription jobs, or show its key."),
     "run": Lazy("live", "run", "Run everything the configuration enables, in one process."),
