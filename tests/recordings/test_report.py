@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import uuid
 
 import msgspec
@@ -173,3 +174,20 @@ def test_programs_get_times_in_rfc_3339_and_counts_by_name() -> None:
         ],
     }
     assert numbers_of(reported())["first_at"] is None
+
+
+@pytest.mark.soak
+def test_memory_does_not_grow_with_the_number_of_jobs() -> None:
+    """100,000 jobs are held in what 20,000 need, a little more for values not seen before."""
+    held = []
+    gathering = Gathering()
+    tracemalloc.start()
+    try:
+        for number in range(100_000):
+            gathering.add(*completed(number, (number * 7919 % 100_000) / 100, number % 1000 / 1000))
+            if number in (19_999, 99_999):
+                held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert gathering.report().jobs == 100_000
+    assert held[1] < 1.5 * held[0] < 3_000_000
