@@ -8,6 +8,9 @@
 ``GET /_sim/jobs``              accepted transcription jobs; ``?recording=ID`` or ``?doubled=1``
 ``GET /_sim/transcript``        ``?recording=ID&language=en-US``: what its results are made of:
                                 turns, words, secrets, bad words, what becomes of its jobs
+``GET /_sim/archive``           the conversations with made-up transcripts: ids, begin, calls, fate
+``GET /_sim/stored``            ``?conversation=ID&shape=document`` or ``platform``: what its files
+                                say, turn by turn, with the secrets
 ``GET /_sim/configs``           transcription configs that were put, in order
 ``POST /_sim/faults``           one fault, or a list of them (see ``steno_sim.faults``)
 ``DELETE /_sim/faults``         forget waiting faults, heal sockets
@@ -33,6 +36,7 @@ import msgspec
 from aiohttp import web
 
 from steno_sim.answers import json_answer
+from steno_sim.archive.library import Shape
 from steno_sim.faults import Fault
 from steno_sim.scenario import Scenario, ScenarioError
 
@@ -58,6 +62,8 @@ def control_routes(sim: Simulator) -> list[web.RouteDef]:
         web.get("/_sim/recordings", control.recordings),
         web.get("/_sim/jobs", control.jobs),
         web.get("/_sim/transcript", control.transcript),
+        web.get("/_sim/archive", control.archive),
+        web.get("/_sim/stored", control.stored),
         web.get("/_sim/configs", control.configs),
         web.post("/_sim/faults", control.add_faults),
         web.delete("/_sim/faults", control.clear_faults),
@@ -121,6 +127,13 @@ class _Control:
     async def transcript(self, request: web.Request) -> web.Response:
         language = request.query.get("language", "en-US")
         return json_answer(self._sim.jobs.truth(request.query["recording"], language))
+
+    async def archive(self, request: web.Request) -> web.Response:
+        return json_answer(self._sim.archive.listing())
+
+    async def stored(self, request: web.Request) -> web.Response:
+        shape = msgspec.convert(request.query.get("shape", "document"), Shape)
+        return json_answer(self._sim.archive.truth(request.query["conversation"], shape))
 
     async def configs(self, request: web.Request) -> web.Response:
         return json_answer(list(self._sim.region.configs))

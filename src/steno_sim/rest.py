@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -58,12 +59,21 @@ class Api:
         region: Whose API it is.
         world: Whose conversations it tells of.
         secure: The port speaks TLS, so sockets are announced as ``wss``.
+        conversation: Gives a conversation as the platform tells it, of whichever kind it is.
     """
 
-    def __init__(self, region: Region, world: World, *, secure: bool) -> None:
+    def __init__(
+        self,
+        region: Region,
+        world: World,
+        *,
+        secure: bool,
+        conversation: Callable[[str], dict[str, Any] | None],
+    ) -> None:
         self.region = region
         self.world = world
         self.secure = secure
+        self._conversation = conversation
         self._begun = time.monotonic()
 
     def routes(self) -> list[web.RouteDef]:
@@ -166,7 +176,7 @@ class Api:
         """Tell of one conversation."""
         token = require_token(request, self.region)
         require_permission(token, "conversation:communication:view")
-        found = self.world.conversation(request.match_info["id"])
+        found = self._conversation(request.match_info["id"])
         if found is None:
             raise ApiRefusal(404, "conversation.not.found", "The conversation was not found")
         return json_answer(found)

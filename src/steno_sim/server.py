@@ -38,6 +38,7 @@ from steno_sim.answers import (
 )
 from steno_sim.archive.service import Archive
 from steno_sim.archive.settings import ArchiveSettings
+from steno_sim.archive.store import STORE_PATH as TRANSCRIPT_STORE
 from steno_sim.control import control_routes
 from steno_sim.event_socket import EVENT_PATH, EventSockets
 from steno_sim.faults import Fault
@@ -47,13 +48,14 @@ from steno_sim.recordings.catalogue import Catalogue
 from steno_sim.recordings.platform import Platform
 from steno_sim.recordings.service import JobService
 from steno_sim.recordings.settings import JobSettings, MediaSettings
-from steno_sim.recordings.store import STORE_PATH
+from steno_sim.recordings.store import STORE_PATH as RECORDING_STORE
 from steno_sim.region import Region, RegionSettings
 from steno_sim.rest import STREAM_PATH, Api, refusal_of
 from steno_sim.scenario import Scenario
 from steno_sim.world import World
 
 _TICK_S = 0.1
+_STORES = (RECORDING_STORE, TRANSCRIPT_STORE)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -149,7 +151,12 @@ class Simulator:
         return self.region.tokens
 
     async def __aenter__(self) -> Self:
-        api = Api(self.region, self.world, secure=self._ssl is not None)
+        api = Api(
+            self.region,
+            self.world,
+            secure=self._ssl is not None,
+            conversation=self.archive.library.entity,
+        )
         app = web.Application(middlewares=[self._middleware], client_max_size=1 << 20)
         app.add_routes(api.routes())
         app.add_routes(EventSockets(self.region).routes())
@@ -282,7 +289,7 @@ class Simulator:
             refusal = refusal_of(error)
             response = error_answer(refusal, context=context)
         self._count(request, response.status)
-        if not response.prepared and not request.path.startswith(STORE_PATH):
+        if not response.prepared and not request.path.startswith(_STORES):
             response.headers["ININ-Correlation-Id"] = context
             response.headers.update(request.get(RATE_HEADERS, {}))
         return response

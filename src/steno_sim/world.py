@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from steno_sim import people, wire
 from steno_sim.faults import Fault
 from steno_sim.ledger import Ledger, Truth
 from steno_sim.load_script import LoadScript
-from steno_sim.pieces import Piece, Plan, What
+from steno_sim.pieces import Piece, Plan, Version, What
 from steno_sim.region import Region
 from steno_sim.scenario import Scenario
 from steno_sim.scenario import load as load_scenario
@@ -83,6 +84,8 @@ class World:
         self.by_id = {plan.id: plan for plan in self.script.plans}
         self._places: dict[int, int] = {}  # scenario time of a conversation's last notice
         self._zeros: dict[tuple[int, int], int] = {}  # wall clock of a conversation's legs
+        self.ended_at: dict[int, float] = {}  # when conversations ended, monotonic seconds
+        self._said_us: dict[int, array[int]] = {}  # flat out: when finals were sent, by key
         self._joining: dict[int, list[Piece]] = {}
         self._sticky: dict[int, Socket] = {}
         self._begun = asyncio.Event()
@@ -271,6 +274,7 @@ class World:
         self._places[plan.number] = piece.due_us
         await self._tell_people(plan, piece.due_us)
         if piece.what is What.ENDED:
+            self.ended_at[plan.number] = asyncio.get_running_loop().time()
             await self._send_events(plan, [])
             socket = self._sticky.pop(plan.number, None)
             if socket is not None:
@@ -288,6 +292,8 @@ class World:
 
     async def _give_fragment(self, piece: Piece, plan: Plan) -> None:
         at_us = self._wall(piece.stamp_us)
+        if self._stamp_now and piece.final:
+            self._keep_time(plan, piece.key, at_us)
         stream = False
         socket = None if piece.correction else self._stream_socket(plan)
         if socket is not None:
@@ -337,8 +343,8 @@ class World:
         until_us = at_us
         if not self._stamp_now:
             # Own time of the conversation, whatever delayed the message.
-            begin_us = self._zeros.get((plan.number, 0), begun_us) + self._pressed(piece.begin_us)
-            until_us = begin_us + self._pressed(piece.until_us - piece.begin_us)
+            begin_us = self._zeros.get((plan.number, 0), begun_us) + self.pressed(piece.begin_us)
+            until_us = begin_us + self.pressed(piece.until_us - piece.begin_us)
         return wire.transcript_event(
             piece,
             plan,
@@ -350,6 +356,32 @@ class World:
             offset_ms=max(0, begin_us // 1000 - start_us // 1000),
             duration_ms=max(1, until_us // 1000 - begin_us // 1000),
         )
+
+    def _keep_time(self, plan: Plan, key: int, at_us: int) -> None:
+        kept = self._said_us.get(plan.number)
+        if kept is None:
+            kept = self._said_us[plan.number] = array("q", bytes(8 * plan.fragments))
+        kept[key] = at_us
+
+    def begun_us(self, plan: Plan) -> int:
+        """Give when a conversation began, UTC microseconds; 0 before."""
+        return self._zeros.get((plan.number, 0), 0)
+
+    def said_at(self, plan: Plan, leg: int, final: Version) -> tuple[int, int, int]:
+        """Give the moments of a final as the topic tells them, UTC microseconds.
+
+        Returns:
+            Start of its communication, and of the speech, and its end.
+        """
+        begun_us = self._zeros.get((plan.number, 0), self._start_us)
+        start_us = self._zeros.get((plan.number, leg), begun_us)
+        if self._stamp_now:
+            kept = self._said_us.get(plan.number)
+            at_us = (kept[final.key] if kept is not None else 0) or start_us
+            return start_us, at_us, at_us
+        begin_us, until_us = round(final.start_s * 1e6), round(final.end_s * 1e6)
+        begin = begun_us + self.pressed(begin_us)
+        return start_us, begin, begin + self.pressed(until_us - begin_us)
 
     def _zero(self, plan: Plan, leg: int, at_us: int) -> int:
         """Give the wall clock of a communication's start; the first to ask decides it."""
@@ -396,9 +428,9 @@ class World:
         if self._stamp_now:
             self._last_us = max(self._last_us + 1, time.time_ns() // 1000)
             return self._last_us
-        return self._start_us + round(self._held_s * 1e6) + self._pressed(at_us)
+        return self._start_us + round(self._held_s * 1e6) + self.pressed(at_us)
 
-    def _pressed(self, us: int) -> int:
+    def pressed(self, us: int) -> int:
         """Give how long a time of the scenario takes when played."""
         # Flat out, moments are pressed together so that none lies in the future.
         return round(us / self.speed) if self.speed else us // 1000
@@ -406,7 +438,7 @@ class World:
     def _clock(self, plan: Plan) -> Callable[[int], str]:
         """Give how moments of a conversation are written."""
         zero_us = self._zeros[plan.number, 0]
-        return lambda at_us: wire.milli_stamp(zero_us + self._pressed(at_us - plan.start_us))
+        return lambda at_us: wire.milli_stamp(zero_us + self.pressed(at_us - plan.start_us))
 
     # --- what happened ----------------------------------------------------------------
 

@@ -8,17 +8,12 @@ Errors are XML. ``Range`` is served for one range of bytes.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import random
 import re
-import secrets
-import time
-from datetime import UTC, datetime
-from urllib.parse import urlencode
-from xml.sax.saxutils import escape
 
 from aiohttp import web
 
+from steno_sim.presigned import DRIP_BYTES, Signer, not_satisfiable, ranged, store_error
 from steno_sim.recordings.catalogue import Catalogue, File, Recording
 from steno_sim.recordings.settings import Encoding, MediaSettings
 from steno_sim.recordings.sounds import media
@@ -26,9 +21,7 @@ from steno_sim.region import Region
 
 STORE_PATH = "/recording-store/"
 CONTENT_TYPE = "audio/wav"
-_DRIP_BYTES = 16_384
 _NAME = re.compile(r"(?P<id>[0-9a-f-]{36})-(?P<file>[01])\.(?P<encoding>pcm|ulaw|alaw)\.wav")
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 class Store:
@@ -42,10 +35,12 @@ class Store:
 
     def __init__(self, region: Region, settings: MediaSettings, catalogue: Catalogue) -> None:
         self.downloads = 0
+        self.own: dict[str, bytes] = {}
+        """Files of a test's own, by the name of the file that they stand for."""
         self._region = region
         self._settings = settings
         self._catalogue = catalogue
-        self._key = secrets.token_bytes(32)
+        self._signer = Signer(settings.url_ttl_s)
         self._dice = random.Random("downloads")  # noqa: S311  # nothing secret
 
     def routes(self) -> list[web.RouteDef]:
@@ -57,48 +52,25 @@ class Store:
     ) -> str:
         """Give the presigned address of a file; its life begins at ``issued`` (epoch seconds)."""
         path = f"{STORE_PATH}{file.name}.{encoding}.wav"
-        at = time.time() if issued is None else issued
-        date = f"{at:.3f}"
-        life = f"{self._settings.url_ttl_s:g}"
-        query = {
-            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
-            "X-Amz-Date": datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ"),
-            "X-Amz-Expires": life,
-            "X-Sim-Issued": date,
-            "X-Amz-Signature": self._sign(path, date, life),
-        }
-        return f"{base}{path}?{urlencode(query)}"
+        return self._signer.address(base, path, issued=issued)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer a download."""
-        refusal = self._refusal(request)
+        refusal = self._signer.refusal(request)
         if refusal is not None:
             return refusal
         found = self._found(request.match_info["name"])
         if found is None:
-            return _error(404, "NoSuchKey", "The specified key does not exist.")
+            return store_error(404, "NoSuchKey", "The specified key does not exist.")
         recording, file, encoding = found
-        data = media(recording.voice, encoding, file.channels, self._settings.repeats)
-        status, headers, start, end = _ranged(request.headers.get("Range", ""), len(data))
+        data = self.own.get(file.name)
+        if data is None:
+            data = media(recording.voice, encoding, file.channels, self._settings.repeats)
+        status, headers, start, end = ranged(request.headers.get("Range", ""), len(data))
         if status == 416:
-            answer = _error(416, "InvalidRange", "The requested range is not satisfiable")
-            answer.headers.update(headers)
-            return answer
+            return not_satisfiable(headers)
         self.downloads += 1
         return await self._sent(request, data[start:end], status, headers)
-
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        if "Authorization" in request.headers:
-            return _error(400, "InvalidArgument", "Only one auth mechanism allowed")
-        query = request.query
-        date, life = query.get("X-Sim-Issued", ""), query.get("X-Amz-Expires", "")
-        signature = query.get("X-Amz-Signature", "")
-        expected = self._sign(request.path, date, life)
-        if not hmac.compare_digest(expected.encode(), signature.encode()):
-            return _error(403, "SignatureDoesNotMatch", "The signature does not match.")
-        if time.time() >= float(date) + float(life):
-            return _error(403, "AccessDenied", "Request has expired")
-        return None
 
     def _found(self, name: str) -> tuple[Recording, File, Encoding] | None:
         match = _NAME.fullmatch(name)
@@ -128,8 +100,8 @@ class Store:
             if request.transport is not None:
                 request.transport.close()
             return answer
-        for at in range(0, len(data), _DRIP_BYTES):
-            await answer.write(data[at : at + _DRIP_BYTES])
+        for at in range(0, len(data), DRIP_BYTES):
+            await answer.write(data[at : at + DRIP_BYTES])
             await asyncio.sleep(drip_s)
         await answer.write_eof()
         return answer
@@ -147,29 +119,3 @@ class Store:
         if at < settings.truncated:
             return "truncate", 0.0
         return ("drip", settings.drip_s) if at < settings.truncated + settings.slow else ("", 0.0)
-
-    def _sign(self, path: str, date: str, life: str) -> str:
-        return hmac.digest(self._key, f"{path}\n{date}\n{life}".encode(), "sha256").hex()
-
-
-def _ranged(text: str, size: int) -> tuple[int, dict[str, str], int, int]:
-    """Give status, headers and bounds for a ``Range`` header; one that is none is ignored."""
-    headers = {"Accept-Ranges": "bytes"}
-    match = _RANGE.fullmatch(text.strip())
-    if match is None or not (match[1] or match[2]):
-        return 200, headers, 0, size
-    if match[1]:
-        start, end = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
-    else:
-        start, end = max(0, size - int(match[2])), size
-    if start >= end:
-        return 416, headers | {"Content-Range": f"bytes */{size}"}, 0, 0
-    return 206, headers | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}, start, end
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    text = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-    )
-    return web.Response(status=status, text=text, content_type="application/xml")
