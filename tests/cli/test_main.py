@@ -23,6 +23,7 @@ FOLLOWED = (
     "media",
     "diarise",
     "transcribe",
+    "archive",
     "archived",
     "jobs",
     "audit",

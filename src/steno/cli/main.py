@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "transcribe": Lazy(
         "transcribe", "transcribe", "Transcribe recordings: durable jobs, any number."
     ),
+    "archive": Lazy("archive", "archive", "Archive stored transcripts, aligned and summed up."),
     "archived": Lazy("archived", "app", "List, get back or verify archived transcripts."),
     "jobs": Lazy("jobs", "app", "List, show, pause, resume or cancel transcription jobs."),
     "audit": Lazy("audit", "app", "Verify the audit log of transcription jobs, or show its key."),

@@ -187,6 +187,25 @@ class JobPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     webhook: bool = False
 
 
+class ArchivePayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Payload of ``Kind.ARCHIVE``: a stored transcript is archived. No text of it is here.
+
+    Attributes:
+        summary: The document's keys, and ``analysis`` where it was asked for.
+        size, sha256: Of the object as it is stored.
+        made_with: What shaped the content: ``document redacted`` and the like.
+    """
+
+    summary: dict[str, object]
+    key: str
+    url: str
+    size: int
+    sha256: str
+    communication: str = ""
+    made_with: str = ""
+    content_encoding: str = ""
+
+
 class GapPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Payload of ``Kind.GAP``: an interval in which something may have been missed.
 

@@ -1,0 +1,427 @@
+"""Building ``archive``: where transcripts come from and go to, and what is made of them."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from steno.adapters.archive_store import Archive as ArchivePlace
+from steno.adapters.archive_store import ArchiveSettings, open_archive
+from steno.adapters.exports.targets import ReaderGone, Target, require_target, target_of
+from steno.app.capability import make_redactor
+from steno.app.platform import utc_us
+from steno.archive.criteria import Criteria
+from steno.archive.listing import Listing
+from steno.archive.passage import Observer, Passage, PassageSettings, Passed
+from steno.archive.redacted import SegmentRedaction
+from steno.archive.service import Extra, Outcome, Result, Work, run_blocking, summary_bytes
+from steno.config import Config
+from steno.core.ids import is_id
+from steno.errors import ConfigError, IntegrityError, StorageError
+from steno.ports.archive import Archived, FoundTranscript, NewItem, WriteOutcome
+from steno.wire.stored_transcripts import TranscriptParser
+
+BLOCK_BYTES: Final = 1 << 20
+"""Of a local file that is read at once."""
+_COPY_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """What one run is told beside the settings.
+
+    Attributes:
+        archives: Transcripts are archived; else they are only listed and summed up.
+        out: Where segments are listed; ``-`` for standard output, empty for nowhere.
+        criteria: What of them.
+        kept_filtered: The criteria hold for archive and summary, too.
+        original: The archived object is the source's own bytes.
+        analyses: Summaries have the analysis with them.
+        strict: A segment that cannot be read fails its transcript.
+        keep_truncated: What is complete of a truncated file is kept.
+        again: What is archived already is fetched and compared.
+        extras: Makes further outputs of a transcript: observers of its segments, and what
+            they are put in their places by.
+        on_result: Told of each transcript.
+        on_bytes: Told of bytes received.
+    """
+
+    archives: bool = True
+    out: str = ""
+    criteria: Criteria = field(default_factory=Criteria)
+    kept_filtered: bool = False
+    original: bool = False
+    analyses: bool = False
+    strict: bool = False
+    keep_truncated: bool = False
+    again: bool = False
+    extras: Callable[[FoundTranscript], tuple[list[Observer], list[Extra]]] | None = None
+    on_result: Callable[[Result], None] = lambda result: None
+    on_bytes: Callable[[int], None] = lambda received: None
+
+
+def place_of(config: Config) -> ArchivePlace:
+    """Open the archive of the settings.
+
+    Raises:
+        ConfigError: Its address or key template is not acceptable.
+    """
+    wanted = config.archive
+    return open_archive(
+        ArchiveSettings(
+            url=wanted.url,
+            endpoint=wanted.endpoint,
+            region=wanted.region,
+            key=wanted.key,
+            compress=wanted.compress,
+        )
+    )
+
+
+def require_options(config: Config, options: ArchiveOptions) -> None:
+    """Find out before the work what cannot go together.
+
+    Raises:
+        ConfigError: Two options exclude one another, or nothing can be listed there.
+    """
+    if options.original and (config.archive.redact or options.kept_filtered):
+        raise ConfigError(
+            "the source's own bytes are neither redacted nor filtered",
+            setting="--original",
+            fix="Leave --original out, or --redact and --archive-filtered.",
+        )
+    if options.original and options.keep_truncated:
+        raise ConfigError("a truncated file is not archived as it came", setting="--original")
+    if options.out:
+        require_target(options.out)
+
+
+class Shop:
+    """Sets up what transcripts go through (``archive.service.Workshop``)."""
+
+    def __init__(self, config: Config, options: ArchiveOptions, place: ArchivePlace | None) -> None:
+        self._config = config
+        self._options = options
+        self._place = place
+        self._redactor = make_redactor(config) if config.archive.redact else None
+        self._redactions: dict[int, SegmentRedaction] = {}
+        self._listings = _Listings(options.out) if options.out else None
+
+    @property
+    def lists(self) -> bool:
+        """Whether transcripts that are archived already are read again."""
+        return self._listings is not None or self._options.extras is not None
+
+    @property
+    def analyses(self) -> bool:
+        """Whether summaries have the analysis with them."""
+        return self._options.analyses
+
+    @property
+    def made_with(self) -> str:
+        """What shapes the archived content, in fixed words."""
+        options = self._options
+        words = ["original" if options.original else "document"]
+        if self._redactor is not None:
+            words.append("redacted")
+        if options.kept_filtered and options.criteria.restricts:
+            words.append("filtered")
+        return " ".join(words)
+
+    def item(self, found: FoundTranscript) -> NewItem:
+        """Return what a transcript is archived as."""
+        if self._place is None:
+            raise ConfigError("nothing is archived", setting="--to")
+        return self._place.item(
+            found.conversation,
+            communication=found.communication,
+            made_with=self.made_with,
+            at_us=utc_us(),
+        )
+
+    def begin(
+        self, found: FoundTranscript, payload: Callable[[bytes], object] | None, *, again: bool
+    ) -> Work:
+        """Set up one transcript's pass."""
+        options = self._options
+        redaction = None
+        if self._redactor is not None and not again:
+            redaction = SegmentRedaction(self._redactor)
+        observers: list[Observer] = []
+        extras: list[Extra] = []
+        listing = None
+        if self._listings is not None:
+            listed = self._listings.begin(found)
+            extras.append(listed)
+            listing = Listing(
+                listed.write,
+                conversation=found.conversation,
+                criteria=options.criteria,
+                rate=self._config.archive.sample_rate,
+            )
+        if options.extras is not None:
+            more, placed = options.extras(found)
+            observers += more
+            extras += placed
+        kept = options.criteria if options.kept_filtered and not again else None
+        return Work(
+            Passage(
+                TranscriptParser(raw=payload is not None and not options.original),
+                conversation=found.conversation,
+                payload=payload,
+                as_it_came=options.original,
+                listing=listing,
+                redaction=redaction,
+                observers=observers,
+                spool=_spool,
+                settings=PassageSettings(
+                    strict=options.strict,
+                    keep_truncated=options.keep_truncated,
+                    kept=kept,
+                    roles_early=bool(observers),
+                ),
+            ),
+            extras,
+            redaction,
+        )
+
+    def close(self) -> None:
+        """Show listings that are one file of all transcripts.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        if self._listings is not None:
+            self._listings.close()
+
+
+# --- listings --------------------------------------------------------------------------------
+
+
+def _spool() -> IO[bytes]:
+    """Open a private file without a name."""
+    try:
+        return tempfile.TemporaryFile("w+b")
+    except OSError as exc:
+        raise StorageError("no temporary file can be made", cause=type(exc).__name__) from None
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    while piece := file.read(_COPY_BYTES):
+        yield piece
+
+
+class _Listings:
+    """Where transcripts are listed: a file each, one for all, or standard output.
+
+    Each is gathered in a private file and shown when its transcript is whole.
+    """
+
+    def __init__(self, out: str) -> None:
+        self._target: Target = target_of(out, None)
+        self._lock = threading.Lock()
+        one_file = not self._target.is_per_conversation and not self._target.is_shown_at_once
+        self._all = _spool() if one_file else None
+
+    def begin(self, found: FoundTranscript) -> _Listed:
+        """Begin a transcript's listing."""
+        return _Listed(self, found)
+
+    def show(self, found: FoundTranscript, file: IO[bytes]) -> None:
+        """Put a transcript's listing in its place."""
+        with self._lock:
+            try:
+                if self._all is None:
+                    self._target.write(_listing_name(found), _pieces(file))
+                    return
+                for piece in _pieces(file):
+                    self._all.write(piece)
+            except ReaderGone:
+                raise StorageError("nobody reads standard output any more") from None
+            except OSError as exc:
+                raise StorageError(
+                    "a listing cannot be written", cause=type(exc).__name__
+                ) from None
+
+    def close(self) -> None:
+        """Write the one file of all."""
+        if self._all is not None:
+            self._target.write("", _pieces(self._all))
+            self._all.close()
+            self._all = None
+
+
+def _listing_name(found: FoundTranscript) -> str:
+    """Return what stands for ``{conversation}``: also the communication, where there is one."""
+    if found.communication:
+        return f"{found.conversation}.{found.communication}"
+    return found.conversation
+
+
+class _Listed:
+    """One transcript's listing."""
+
+    def __init__(self, listings: _Listings, found: FoundTranscript) -> None:
+        self._listings = listings
+        self._found = found
+        self._file = _spool()
+
+    def write(self, lines: bytes) -> None:
+        """Add lines."""
+        try:
+            self._file.write(lines)
+        except OSError as exc:
+            raise StorageError("a listing cannot be kept", cause=type(exc).__name__) from None
+
+    def commit(self, passed: Passed) -> None:
+        """Show it."""
+        del passed
+        self._listings.show(self._found, self._file)
+        self._file.close()
+
+    def abort(self) -> None:
+        """Forget it."""
+        self._file.close()
+
+
+# --- one local file --------------------------------------------------------------------------
+
+
+def archive_file(
+    config: Config,
+    file: str,
+    options: ArchiveOptions,
+    *,
+    conversation: str = "",
+    stdin: IO[bytes] | None = None,
+) -> Result:
+    """Pass one local transcript, without platform, event loop or state directory.
+
+    Args:
+        file: Path; ``-`` reads ``stdin``.
+        conversation: Its id where the file does not name it, or not early enough to be archived
+            from standard input; without either, the file's name without its ending.
+
+    Raises:
+        ConfigError: It cannot be read, or nothing names its conversation.
+        RemoteProtocolError: It is no transcript; ``offset`` says where.
+        PreconditionFailed: Another content is archived under its key.
+        StorageError: Something cannot be written.
+    """
+    require_options(config, options)
+    with ExitStack() as stack:
+        source = _opened(file, stdin, stack)
+        first = source.read(BLOCK_BYTES)
+        found = FoundTranscript(conversation or _named(first, source, file))
+        place = place_of(config) if options.archives else None
+        shop = Shop(config, options, place)
+        item = shop.item(found) if place is not None else None
+        writer = None
+        undo = stack.enter_context(ExitStack())
+        if place is not None and item is not None:
+            writer = place.writer(item)
+            undo.callback(writer.abort)
+        work = shop.begin(found, writer.write if writer is not None else None, again=False)
+        stack.callback(work.give_up)
+        passed = run_blocking(work, _blocks(first, source, options.on_bytes))
+        _require_same(passed, found)
+        undo.pop_all()
+        summary = summary_bytes(
+            passed,
+            found.conversation,
+            analyses=options.analyses,
+            archived_at=rfc3339_now() if writer is not None else "",
+            storage_location=place.url_of(item.key) if place is not None and item else "",
+        )
+        outcome = Outcome.PASSED
+        if writer is not None:
+            archived: Archived = writer.finish(summary)
+            written = archived.outcome is WriteOutcome.WRITTEN
+            outcome = Outcome.WRITTEN if written else Outcome.SAME
+            summary = bytes(archived.manifest.summary) or summary
+        work.commit(passed)
+        shop.close()
+        entities, withheld = work.redacted()
+        return Result(
+            found.conversation,
+            outcome,
+            summary=msgspec.Raw(summary),
+            bad=passed.fields.bad,
+            bad_segments=passed.bad,
+            entities=entities,
+            withheld=withheld,
+            truncated_at=passed.truncated_at,
+        )
+
+
+def rfc3339_now() -> str:
+    """Return the time as the document writes it: whole seconds, UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _opened(file: str, stdin: IO[bytes] | None, stack: ExitStack) -> IO[bytes]:
+    if file == "-":
+        if stdin is None:
+            raise ConfigError("there is no standard input", setting="--file")
+        return stdin
+    try:
+        # Unbuffered: blocks are large, and a copy of each would be made otherwise.
+        return stack.enter_context(open(file, "rb", buffering=0))
+    except OSError as exc:
+        raise ConfigError(
+            "the file cannot be read", setting="--file", cause=type(exc).__name__
+        ) from None
+
+
+def _named(first: bytes, source: IO[bytes], file: str) -> str:
+    """Return the conversation a file is of.
+
+    One that names it behind its segments is read twice; standard input cannot be.
+    """
+    parser = TranscriptParser(raw=False)
+    parser.feed(first)
+    if file != "-" and not parser.conversation and source.seekable():
+        while not parser.conversation and (block := source.read(BLOCK_BYTES)):
+            parser.feed(block)
+        source.seek(len(first))
+    if parser.conversation:
+        return str(parser.conversation)
+    stem = Path(file).name.split(".")[0] if file != "-" else ""
+    if not is_id(stem):
+        raise ConfigError(
+            "nothing names the conversation of this transcript",
+            setting="--conversation",
+            fix="Name it: --conversation ID.",
+        )
+    return stem
+
+
+def _require_same(passed: Passed, found: FoundTranscript) -> None:
+    """Refuse a transcript that names another conversation further on.
+
+    Raises:
+        IntegrityError: It does.
+    """
+    named = passed.fields.conversation
+    if named and named != found.conversation:
+        raise IntegrityError("the transcript is of another conversation than was named")
+
+
+def _blocks(first: bytes, source: IO[bytes], on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+    block = first
+    while block:
+        on_bytes(len(block))
+        yield block
+        try:
+            block = source.read(BLOCK_BYTES)
+        except OSError as exc:
+            raise StorageError("the file cannot be read", cause=type(exc).__name__) from None
