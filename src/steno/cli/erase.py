@@ -58,10 +58,10 @@ def erase(
     import msgspec
 
     from steno.adapters.state_dir import StateDir
+    from steno.adapters.store_sqlite import Erased, writing
     from steno.adapters.store_sqlite import erase as erase_stored
-    from steno.adapters.store_sqlite import writing
     from steno.core.ids import is_id
-    from steno.errors import StenoError
+    from steno.errors import ObjectMissing, StenoError
 
     if not is_id(conversation):
         raise typer.BadParameter("not a conversation id", param_hint="ID")
@@ -74,8 +74,14 @@ def erase(
     if not yes and not typer.confirm("Erase everything kept of it?", err=True):
         raise typer.Exit(2)
     at_us = int(datetime.now(UTC).timestamp() * 1_000_000)
-    with writing(StateDir(settings.state_dir).database) as db:
-        erased = erase_stored(db, conversation, at_us=at_us, vacuum=vacuum)
+    try:
+        with writing(StateDir(settings.state_dir).database) as db:
+            erased = erase_stored(db, conversation, at_us=at_us, vacuum=vacuum)
+    except ObjectMissing:
+        if not _names_archive(settings):
+            raise
+        # Whoever only archives has no outbox.
+        erased = Erased(conversation, 0, 0, 0, 0, {}, False)
     recordings = _erase_recordings(
         [settings.media.recordings, *StateDir(settings.state_dir).recordings_folders()],
         conversation,
@@ -118,12 +124,17 @@ def _erase_archived(settings: Config, conversation: str) -> int | StenoError | N
     from steno.cli.archived import open_from
     from steno.errors import StenoError
 
-    if "archive.url" not in settings.origins:
+    if not _names_archive(settings):
         return None
     try:
         return open_from(settings).erase(conversation)
     except StenoError as error:
         return error
+
+
+def _names_archive(settings: Config) -> bool:
+    """Tell whether somebody said where transcripts are archived."""
+    return "archive.url" in settings.origins
 
 
 def _erase_recordings(folders: Iterable[Path | None], conversation: str) -> int:
