@@ -15,7 +15,8 @@ from recordings.job_server import PLANTED, WORDS, JobServer
 from steno.adapters.job_store import JobReader, SqliteJobStore, leave_wish
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
-from steno.app.recordings import Outcome, TranscribeOptions, entered, transcribe
+from steno.app.audit_entries import entered
+from steno.app.recordings import Outcome, TranscribeOptions, transcribe
 from steno.config import load
 from steno.core.audit_chain import EntryLine, decode_line
 from steno.core.records import JobPayload, Kind

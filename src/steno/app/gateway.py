@@ -12,10 +12,10 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite import OpenReport, SqliteStore, StoreSettings
@@ -25,7 +25,7 @@ from steno.app.sinks import sinks_of
 from steno.config import Config
 from steno.core.addresses import split_address
 from steno.core.records import Record
-from steno.delivery.relay import Relay, RelaySettings
+from steno.delivery.relay import Relay, RelaySettings, RelayStore
 from steno.errors import StenoError, StorageError
 from steno.observability import Health, LogTelemetry, serve_health, watch_loop
 from steno.ports import Sink, Telemetry
@@ -37,6 +37,25 @@ CLOSE_S = 2.5
 FINISH_S = 2.0
 RETAIN_EVERY_S = 3600.0
 DAY_US = 86_400_000_000
+
+
+class Lanes(RelayStore, Protocol):
+    """The store as the relay of one destination sees it."""
+
+    def bind(self, store: RelayStore) -> None:
+        """Take the store, once it is open."""
+
+    def laned(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return committed records as the relay is to be offered them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A destination that the settings do not name."""
+
+    sink: Sink
+    settings: RelaySettings
+    lanes: Lanes
 
 
 @dataclass(slots=True)
@@ -62,8 +81,12 @@ async def open_delivery(
     telemetry: Telemetry,
     features: Collection[str],
     wrap_sink: Callable[[Sink], Sink] | None = None,
+    extras: Sequence[Extra] = (),
 ) -> Delivery:
     """Open the store and start a relay for each destination; ``stack`` winds them down.
+
+    Args:
+        extras: Destinations beside those of the settings.
 
     Raises:
         ConfigError: A destination cannot work.
@@ -75,6 +98,9 @@ async def open_delivery(
         stack.push_async_callback(sink.close)
         sinks.append(wrap_sink(sink) if wrap_sink is not None else sink)
         settings.append(how)
+    for extra in extras:
+        stack.push_async_callback(extra.sink.close)
+    configured, sinks = sinks, [*sinks, *(extra.sink for extra in extras)]
     store = await asyncio.to_thread(
         SqliteStore.open,
         state.database,
@@ -88,9 +114,10 @@ async def open_delivery(
     store.start()
     stack.push_async_callback(store.close)
     _tell_of_store(store.report, telemetry)
-    relays = [
-        Relay(
-            store,
+
+    def relay_of(sink: Sink, how: RelaySettings, seen: RelayStore) -> Relay:
+        return Relay(
+            seen,
             sink,
             telemetry,
             how,
@@ -99,15 +126,24 @@ async def open_delivery(
             draw=random.random,
             backlog=store.report.pending.get(sink.name, 0),
         )
-        for sink, how in zip(sinks, settings, strict=True)
-    ]
-    delivery = Delivery(store, sinks, relays)
+
+    relays = [relay_of(sink, how, store) for sink, how in zip(configured, settings, strict=True)]
     for relay in relays:
         store.on_committed(relay.offer)
+    for extra in extras:
+        extra.lanes.bind(store)
+        relays.append(relay := relay_of(extra.sink, extra.settings, extra.lanes))
+        store.on_committed(_laned(relay, extra.lanes))
+    delivery = Delivery(store, sinks, relays)
+    for relay in relays:
         store.on_changed(relay.changed)
         delivery.tasks.append(asyncio.create_task(relay.run(), name="relay"))
     stack.push_async_callback(_stop_relays, delivery)
     return delivery
+
+
+def _laned(relay: Relay, lanes: Lanes) -> Callable[[list[Record]], None]:
+    return lambda records: relay.offer(lanes.laned(records))
 
 
 def _tell_of_store(report: OpenReport, telemetry: Telemetry) -> None:

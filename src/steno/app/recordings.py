@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import random
-import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from steno import __version__
 from steno.adapters.audit_log import AuditLog, AuditPlaces
-from steno.adapters.audit_log.files import file_lines, rotated_files
 from steno.adapters.job_store import SqliteJobStore
 from steno.adapters.state_dir import StateDir
+from steno.app.audit_entries import EntriesOf, actor
 from steno.app.capability import make_redactor
 from steno.app.engines import engine_of, needs_conversations
-from steno.app.gateway import open_delivery
+from steno.app.gateway import Delivery, open_delivery
+from steno.app.job_webhooks import drain_webhooks, job_webhooks, receiver_rules
 from steno.app.platform import Platform, hosts_of, open_platform, utc_us
 from steno.config import Config, OAuthShape
-from steno.core.audit_chain import EntryLine, decode_line, timestamp
 from steno.errors import StorageError
 from steno.observability import LogTelemetry
-from steno.ports.jobs import EndedJob, Job, JobState, JobStore
-from steno.recordings.calls import WebhookDesk, WriteFile
-from steno.recordings.ending import Identity, audit_request
+from steno.ports.jobs import Job, JobState, JobStore
+from steno.recordings.calls import WriteFile
+from steno.recordings.ending import Identity
+from steno.recordings.ends import Ends
 from steno.recordings.job import Doubt, JobMachine, Policy, plan
 from steno.recordings.pace import Pace
 from steno.recordings.requests import BadLine, GoodLine, Line, RequestRules
 from steno.recordings.service import RecordingsService, ServiceSettings, Surroundings, Tally
 from steno.recordings.turns import Turn
+from steno.recordings.webhooks import DESTINATION
 from steno.wire.oauth import Feature
+from steno.wire.webhooks import RETRY_SCHEDULE_S
 
 Again = Literal["failed", "all"]
 
 _ADDED_AT_ONCE = 2000
 _MAX_RUNS = 1000
 _SUBMIT_SHARE = 8 / 9  # of settle_s: 40 s of 45
-_NOT_AN_ACTOR = re.compile(r"[^A-Za-z0-9._@:-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,7 @@ class TranscribeOptions:
         engine: Of new jobs; one that this run has (``transcribe.engine``).
         on_line: Told of every line that is no job.
         on_changed: Told of every end, with the number of jobs there are.
+        webhook_schedule_s: Delay before each attempt to call a webhook, seconds.
     """
 
     batch: str = ""
@@ -68,6 +67,7 @@ class TranscribeOptions:
     reference: str | None = None
     on_line: Callable[[Line], None] = lambda line: None
     on_changed: Callable[[Tally, int], None] = lambda tally, total: None
+    webhook_schedule_s: Sequence[float] = RETRY_SCHEDULE_S
 
 
 @dataclass(slots=True)
@@ -79,18 +79,24 @@ class Added:
         known: Jobs that were, by the state they were in.
         paused: Of those, how many are paused.
         bad: Lines that are no request.
+        webhooks: Requests that name a webhook.
     """
 
     new: int = 0
     known: dict[str, int] = field(default_factory=dict)
     paused: int = 0
     bad: int = 0
+    webhooks: int = 0
     ids: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run did; ``rates`` compares with a reference where there was one."""
+    """What one run did; ``rates`` compares with a reference where there was one.
+
+    Attributes:
+        webhooks_waiting: Webhooks that the next run, or ``steno outbox deliver``, will send.
+    """
 
     added: Added
     tally: Tally
@@ -98,6 +104,7 @@ class Outcome:
     calls: int
     seconds: float
     drained: bool
+    webhooks_waiting: int = 0
     rates: object | None = None
 
 
@@ -106,7 +113,7 @@ def rules_of(config: Config) -> RequestRules:
     wanted = config.transcribe
     return RequestRules(
         languages=wanted.languages,
-        allow=wanted.webhook_allow,
+        allow=receiver_rules(config).networks,
         conversations=needs_conversations(config),
     )
 
@@ -136,7 +143,6 @@ async def transcribe(
     stop: asyncio.Event,
     telemetry: LogTelemetry,
     options: TranscribeOptions,
-    desk: WebhookDesk | None = None,
 ) -> Outcome:
     """Add the requests to the list of jobs and carry out every job that is not ended.
 
@@ -158,17 +164,21 @@ async def transcribe(
         stack.push_async_callback(store.close)
         places = AuditPlaces.of(state.root, config.transcribe.audit_log)
         audit = await stack.enter_async_context(AuditLog(places, telemetry=telemetry))
-        # No capability by name: without a destination, records stay in the store.
-        delivery = await open_delivery(config, state, stack, telemetry=telemetry, features=())
         group = hosts_of(config).api.authority
+        identity = Identity(group, actor(), __version__)
+        ends = Ends(store, audit, EntriesOf(places.log), identity, telemetry)
+        webhooks = job_webhooks(
+            config, state, store, ends, telemetry, schedule_s=options.webhook_schedule_s
+        )
+        # No capability by name: without a destination, records stay in the store.
+        delivery = await open_delivery(
+            config, state, stack, telemetry=telemetry, features=(), extras=(webhooks,)
+        )
+        ends.bind(delivery.store)
         added = await add_jobs(store, lines, host_group=group, options=options)
         before = await store.counts()
         waiting = before.total - before.ended
         comparison = _Comparison(options.reference)
-
-        async def told(ends: Sequence[EndedJob]) -> Collection[str]:
-            return await asyncio.to_thread(entered, places.log, ends)
-
         pace = Pace(config.transcribe.per_minute, clock=time.monotonic)
         service = RecordingsService(
             store,
@@ -176,16 +186,14 @@ async def transcribe(
             machine_of(config),
             Surroundings(
                 records=delivery.store,
-                auditor=audit,
+                ends=ends,
                 telemetry=telemetry,
-                identity=Identity(group, _actor(), __version__),
+                identity=identity,
                 redactor=make_redactor(config) if options.redact else None,
-                told=told,
                 utc_us=steady_utc(),
                 draw=random.random,
                 write=writer_of(options.out),
                 compare=comparison.take if options.reference is not None else None,
-                desk=desk,
                 changed=lambda tally: options.on_changed(tally, max(waiting, tally.ended)),
             ),
             service_settings(config),
@@ -198,7 +206,7 @@ async def transcribe(
             for task in renewing:
                 task.cancel()
             await asyncio.gather(*renewing, return_exceptions=True)
-        drained = await delivery.drain(0.0 if stop.is_set() else config.delivery.drain_s)
+        drained, left = await _drain(delivery, 0.0 if stop.is_set() else config.delivery.drain_s)
         counts = await store.counts()
         return Outcome(
             added,
@@ -207,6 +215,7 @@ async def transcribe(
             service.calls,
             loop.time() - started,
             drained,
+            left,
             comparison.rates,
         )
 
@@ -219,6 +228,13 @@ def steady_utc() -> Callable[[], int]:
     """
     begun_us, begun = utc_us(), time.monotonic()
     return lambda: begun_us + int((time.monotonic() - begun) * 1_000_000)
+
+
+async def _drain(delivery: Delivery, limit_s: float) -> tuple[bool, int]:
+    """Deliver for a while; tell whether everything was, and how many webhooks wait."""
+    others = [relay.drain(limit_s) for relay in delivery.relays if relay.name != DESTINATION]
+    left, *done = await asyncio.gather(drain_webhooks(delivery, limit_s), *others)
+    return all(done) and not left, left
 
 
 def service_settings(config: Config) -> ServiceSettings:
@@ -281,6 +297,7 @@ async def add_jobs(
             continue
         if line.warnings:
             options.on_line(line)
+        added.webhooks += bool(line.request.webhook)
         jobs.append(
             plan(
                 line.request,
@@ -389,53 +406,3 @@ class _Comparison:
         if self._reference is not None:
             said = " ".join(turn.text for turn in turns)
             self.rates = msgspec.to_builtins(error_rates(self._reference, said))
-
-
-# --- audit -----------------------------------------------------------------------------------
-
-
-def _actor() -> str:
-    """Return who runs this, in the audit log's grammar."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # no name for the user's number
-        name = "unknown"
-    return _NOT_AN_ACTOR.sub("_", name)[:128].lstrip(".@:-") or "unknown"
-
-
-def entered(log: Path, ends: Sequence[EndedJob]) -> set[str]:
-    """Return the ids of ended jobs that have their entry in an audit log already.
-
-    An entry is a job's if it tells the same end of the same transcript and request; one without a
-    transcript must not be older than the end. Blocks; rotated files that were last written before
-    the first end are not read.
-    """
-    waiting: dict[object, list[Job]] = {}
-    for end in ends:
-        waiting.setdefault(_end_of(end.job), []).append(end.job)
-    first_us = min(end.job.ended_us for end in ends)
-    found: set[str] = set()
-    for path in (*rotated_files(log), log):
-        try:
-            # The newest is read in any case: the clock may have been set back.
-            if path != log and path.stat().st_mtime_ns // 1000 < first_us:
-                continue
-        except OSError:
-            continue
-        for body in file_lines(path):
-            line = decode_line(body.removesuffix(b"\n"))
-            if isinstance(line, EntryLine) and line.event == "job_ended":
-                key = (line.recording_id, line.transcript_id, line.status, line.request)
-                jobs = waiting.get(key, [])
-                if jobs and (line.transcript_id or line.timestamp >= _told_at(jobs[0].ended_us)):
-                    found.add(jobs.pop(0).id)
-    return found
-
-
-def _end_of(job: Job) -> object:
-    request = audit_request(job.request)
-    return (job.request.recording_id, job.transcript_id or None, job.state.value, request)
-
-
-def _told_at(at_us: int) -> str:
-    return timestamp(datetime.fromtimestamp(at_us / 1_000_000, tz=UTC))

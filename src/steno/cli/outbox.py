@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from steno.adapters.store_sqlite import Counts, Entry, Shown
+    from steno.app.gateway import Extra
     from steno.config import Config
     from steno.observability import LogTelemetry
 
@@ -151,7 +152,7 @@ def deliver(
     state_dir: StateDirOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Deliver what waits to the configured destinations, then end.
+    """Deliver what waits to the configured destinations, and webhooks of jobs; then end.
 
     Exits 1 when something still waits for them at the end. What waits for a destination that
     the settings do not name is told, and stays.
@@ -267,14 +268,20 @@ async def _deliver(
     from steno.adapters.state_dir import StateDir
     from steno.adapters.store_sqlite import OutboxReader
     from steno.app.gateway import open_delivery
+    from steno.recordings.webhooks import DESTINATION
 
     state = StateDir(settings.state_dir)
-    with OutboxReader(state.database):
-        pass  # there must be an outbox; delivering does not make one
+    with OutboxReader(state.database) as reader:  # there must be one; delivering makes none
+        webhooks = reader.counts().get(DESTINATION)
     async with AsyncExitStack() as stack:
         stack.enter_context(state)
+        extras: tuple[Extra, ...] = ()
+        if webhooks is not None and webhooks.pending + webhooks.retry:
+            from steno.app.job_webhooks import waiting_webhooks
+
+            extras = await waiting_webhooks(settings, state, stack, telemetry)
         delivery = await open_delivery(
-            settings, state, stack, telemetry=telemetry, features=settings.features
+            settings, state, stack, telemetry=telemetry, features=settings.features, extras=extras
         )
         names = {sink.name for sink in delivery.sinks}
         draining = asyncio.create_task(delivery.drain(settings.delivery.drain_s))

@@ -141,6 +141,8 @@ def transcribe(
     The same input goes on where it was: what has ended is not done again (--again), what was
     submitted is not submitted twice. Jobs that an earlier run left are carried out as well;
     without any input, only those. One recording without --out is written to standard output.
+    Webhooks are signed (Standard Webhooks); those whose next attempt is later than this command
+    waits are sent by the next one, or by `steno outbox deliver`.
 
     Exit codes: 0 all completed, 1 some failed, were cancelled or are paused, or a line of the
     input was bad, 2 usage, 3 authentication, 4 the service could not be reached, 130 interrupted.
@@ -207,6 +209,7 @@ async def _run(
     told: Output,
     progress: Progress,
 ) -> ExitCode:
+    from steno.adapters.state_dir import StateDir
     from steno.app.recordings import transcribe as carry_out
 
     try:
@@ -219,6 +222,11 @@ async def _run(
         )
     finally:
         progress.end()
+    if outcome.added.webhooks and not settings.transcribe.webhook_secret:
+        path = StateDir(settings.state_dir).webhook_secret
+        told.note(f"webhooks are signed with the secret in {path}: their receivers need it")
+    if outcome.webhooks_waiting:
+        told.note("webhooks wait: run `steno transcribe` or `steno outbox deliver` for them later")
     code = exit_code_of(outcome, stopped=stop.is_set())
     summary = summary_of(outcome, code)
     if told.json:
@@ -381,6 +389,7 @@ def summary_of(outcome: Outcome, code: ExitCode) -> dict[str, Any]:
         "calls": outcome.calls,
         "seconds": round(outcome.seconds, 3),
         "drained": outcome.drained,
+        "webhooks_waiting": outcome.webhooks_waiting,
         "exit_code": int(code),
     }
     if outcome.rates is not None:
@@ -393,7 +402,11 @@ def table_of(summary: dict[str, Any]) -> list[str]:
     ended = summary["ended"]
     rows = [(state, str(ended[state])) for state in ended]
     rows += [(f"{state} before", str(count)) for state, count in summary["jobs"]["known"].items()]
-    for name, label in (("left", "left for later"), ("bad_lines", "bad lines")):
+    for name, label in (
+        ("left", "left for later"),
+        ("bad_lines", "bad lines"),
+        ("webhooks_waiting", "webhooks waiting"),
+    ):
         if summary[name]:
             rows.append((label, str(summary[name])))
     latency, rate = summary["mean_latency_seconds"], summary["mean_word_error_rate"]

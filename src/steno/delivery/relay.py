@@ -257,6 +257,11 @@ class Relay:
         self._wake.set()
 
     @property
+    def name(self) -> str:
+        """The destination's name."""
+        return self._name
+
+    @property
     def outstanding(self) -> int:
         """Records committed for this destination and not settled yet, here or in the store."""
         return self._outstanding

@@ -147,6 +147,7 @@ EVENTS: Final[dict[str, str]] = {
     "recordings.audio_recognised": "A recording was fetched and recognised.",
     "recordings.job_ended": "A transcription job has ended; closing line with its totals.",
     "recordings.rate_held": "The transcription service limits our rate: every job waits.",
+    "recordings.webhook_of_no_job": "A webhook was called for a job that is not listed any more.",
     "recordings.words_left_out": (
         "Words of a transcript could not be read, or redacted (`lost` turns), and were left out."
     ),

@@ -5,11 +5,15 @@ Ports of ``recordings.service``; adapters and ``app`` fill them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from steno.core.audit_chain import AuditEntry
-from steno.ports.jobs import Job, TranscriptionRequest
+from steno.core.records import Record
+from steno.ports import Commit
+from steno.ports.jobs import EndedJob, Job, TranscriptionRequest
+from steno.recordings.ending import AttemptKey
 from steno.wire.http import RateBudget
 from steno.wire.recording_jobs import FoundJob, JobAnswer, RecordingFacts
 
@@ -53,14 +57,11 @@ ApiOf = Callable[[str], JobApi]
 """Returns the engine of a name; ``ConfigError`` where this process has none of that name."""
 
 
-class WebhookDesk(Protocol):
-    """Knows what became of the webhook of a job."""
+class Records(Protocol):
+    """The outbox."""
 
-    async def first_outcome(self, job: Job) -> str:
-        """Return ``delivered``, ``failed: <class>`` or ``skipped`` after the first attempt.
-
-        Called once the job's record is committed and its end is stored; after a crash, again.
-        """
+    def submit(self, commit: Commit) -> asyncio.Future[list[Record]]:
+        """Queue a commit; the future is done when it is durable."""
 
 
 class Auditor(Protocol):
@@ -68,6 +69,19 @@ class Auditor(Protocol):
 
     async def append(self, entry: AuditEntry) -> int:
         """Write an entry; return its number once it is durable."""
+
+
+class WrittenEntries(Protocol):
+    """The audit log as earlier processes left it.
+
+    Both calls may raise ``StorageError``.
+    """
+
+    async def ends(self, ends: Sequence[EndedJob]) -> Collection[str]:
+        """Return the ids of ended jobs that have the entry of their end already."""
+
+    async def attempts(self) -> Mapping[AttemptKey, str]:
+        """Return the attempts to call webhooks that were entered, with the latest time of each."""
 
 
 WriteFile = Callable[[Job, Iterator[bytes]], None]

@@ -8,12 +8,12 @@ stored before the job, so a job that was then cancelled has the later word.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
-from steno.core.audit_chain import AuditEntry, AuditMetrics, AuditRequest
+from steno.core.audit_chain import AuditEntry, AuditMetrics, AuditRequest, EntryLine
 from steno.core.quality import Metrics, metrics_of
 from steno.core.records import Draft, JobPayload, Kind, Origin, record_key
 from steno.ports.jobs import Job, JobState, TranscriptionRequest
@@ -22,9 +22,9 @@ from steno.recordings.redacted import redact_turns
 from steno.recordings.turns import Released, Turn, document_turn, rfc3339, turns_of, unredacted
 from steno.recordings.words import decode_words
 from steno.redaction import Redactor
+from steno.wire.webhooks import WebhookOutcome
 
 SOURCE: Final = "recordings"
-SKIPPED: Final = "skipped"
 _US: Final = 1_000_000
 _encode = msgspec.json.Encoder().encode
 
@@ -204,8 +204,53 @@ def _host(url: str) -> str | None:
         return None
 
 
-def audit_entry(job: Job, metrics: Metrics, webhook_status: str, identity: Identity) -> AuditEntry:
-    """Return the audit log's entry of a job's end."""
+class AttemptKey(NamedTuple):
+    """What tells one outcome of one webhook from all others, beside the time."""
+
+    recording_id: str
+    transcript_id: str | None
+    status: str
+    request: AuditRequest
+    attempt: int
+    webhook_status: str
+
+
+def attempt_key(entry: AuditEntry | EntryLine) -> AttemptKey:
+    """Return which outcome an entry tells of."""
+    return AttemptKey(
+        entry.recording_id,
+        entry.transcript_id,
+        entry.status,
+        entry.request,
+        entry.webhook_attempt,
+        entry.webhook_status,
+    )
+
+
+def attempt_entry(job: Job, outcome: WebhookOutcome, identity: Identity) -> AuditEntry:
+    """Return the entry of what became of a webhook after the entry of its job's end."""
+    latency, rate, words = map(
+        outcome.metrics.get, ("latency_seconds", "word_error_rate", "total_words")
+    )
+    return AuditEntry(
+        recording_id=outcome.recording_id,
+        transcript_id=outcome.transcript_id or None,
+        status=outcome.status,
+        metrics=AuditMetrics(latency, rate, int(words or 0)),
+        webhook_status=outcome.webhook_status,
+        request=audit_request(job.request),
+        actor=identity.actor,
+        version=identity.version,
+        event="webhook_settled" if outcome.is_final else "webhook_attempted",
+        error=outcome.error or None,
+        webhook_attempt=outcome.attempt,
+    )
+
+
+def audit_entry(
+    job: Job, metrics: Metrics, webhook_status: str, identity: Identity, attempt: int = 0
+) -> AuditEntry:
+    """Return the audit log's entry of a job's end; ``attempt`` is the webhook's, 0 for none."""
     return AuditEntry(
         recording_id=job.request.recording_id,
         transcript_id=job.transcript_id or None,
@@ -217,4 +262,5 @@ def audit_entry(job: Job, metrics: Metrics, webhook_status: str, identity: Ident
         version=identity.version,
         event="job_ended",
         error=error_class(job) or None,
+        webhook_attempt=attempt,
     )

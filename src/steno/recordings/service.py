@@ -6,10 +6,10 @@ Order, so that a kill at any point costs nothing and doubles nothing:
 - A completed job: its file, then its record, then its end together with its facts. A kill between
   means that the words are asked for again; the file is replaced, the record is known already.
 - Any other end: first the end, then the record.
-- Then the end is *settled*: the webhook's first attempt, the audit log's entry, and last a note in
-  the store of jobs. Ends without that note are settled at the next start; those that a kill left
-  between entry and note are found in the audit log by ``told`` and only noted. So an end has one
-  entry, as long as the log can be read.
+- Then the end is *settled* (``recordings.ends``): the webhook's first attempt, the audit log's
+  entry, and last a note in the store of jobs. Ends without that note are settled at the next
+  start; those that a kill left between entry and note are found in the audit log and only noted.
+  So an end has one entry, as long as the log can be read.
 
 A job is in one pair of hands at a time: wishes wait until its call is over.
 """
@@ -19,29 +19,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import assert_never
 
 import msgspec
 
 from steno.core.quality import Metrics
-from steno.core.records import Record
 from steno.errors import AuthError, ConfigError, RateLimited, RemoteProtocolError, StenoError
 from steno.ports import Commit, Telemetry
 from steno.ports.jobs import EndedJob, Job, JobState, JobStore, Wish, WishKind
-from steno.recordings.calls import ApiOf, Auditor, WebhookDesk, WriteFile
+from steno.recordings.calls import ApiOf, Records, WriteFile
 from steno.recordings.ending import (
-    SKIPPED,
     Identity,
     Results,
-    audit_entry,
     draft_of,
     error_class,
     facts_of,
     read_facts,
     results_of,
 )
+from steno.recordings.ends import Ends, Recorded
 from steno.recordings.job import JobMachine, Keep, Look, Poll, Submit, Wait, failure_of
 from steno.recordings.outputs import encoded
 from steno.recordings.pace import Pace
@@ -53,14 +52,7 @@ _US = 1_000_000
 _LEAST_SHARE = 8
 """A submission is not begun with less than this part of its time left."""
 _LONGEST_WAIT_S = 400.0
-_UNSETTLED_AT_ONCE = 1000
-
-
-class Records(Protocol):
-    """The outbox."""
-
-    def submit(self, commit: Commit) -> asyncio.Future[list[Record]]:
-        """Queue a commit; the future is done when it is durable."""
+_WISHES_AT_ONCE = 1000
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +76,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     strict_words: bool = False
     wish_s: float = 0.5
     stop_s: float = 5.0
-    settling: int = 64
+    settling: int = 256
 
 
 @dataclass(slots=True)
@@ -129,22 +121,19 @@ class Surroundings:
         redactor: None lets personal data pass, because the operator said so.
         write: Writes the transcript's file; None for none.
         compare: Given the turns as they came, for a comparison with a reference; blocks.
-        told: Returns the ids of ended jobs whose entry is in the audit log already.
-        desk: Knows what became of webhooks; None where nobody calls them.
+        ends: Settles ends.
     """
 
     records: Records
-    auditor: Auditor
+    ends: Ends
     telemetry: Telemetry
     identity: Identity
     redactor: Redactor | None
-    told: Callable[[Sequence[EndedJob]], Awaitable[Collection[str]]]
     utc_us: Callable[[], int]
     draw: Callable[[], float]
     clock: Callable[[], float] = time.monotonic
     write: WriteFile | None = None
     compare: Callable[[Job, Sequence[Turn]], None] | None = None
-    desk: WebhookDesk | None = None
     changed: Callable[[Tally], None] = lambda tally: None
 
 
@@ -214,7 +203,8 @@ class RecordingsService:
         stopping = asyncio.create_task(stop.wait(), name="stop")
         stopping.add_done_callback(lambda _: self._wake.set())
         try:
-            await self._settle_earlier()
+            if owed := await self._around.ends.earlier():
+                self._settle(self._around.ends.settle_all(owed))
             await self._loop(stop)
         finally:
             stopping.cancel()
@@ -316,7 +306,9 @@ class RecordingsService:
     async def _grant_wishes(self) -> None:
         vain: list[int] = []
         self._wanted.clear()
-        for wish in await self._store.wishes(limit=_UNSETTLED_AT_ONCE):
+        for wish in await self._store.wishes(limit=_WISHES_AT_ONCE):
+            if len(self._settling) >= self._settings.settling:
+                break  # the rest stays there
             if wish.job_id in self._in_hand:
                 self._wanted.add(wish.job_id)  # when its call is over
                 continue
@@ -485,8 +477,12 @@ class RecordingsService:
             )
         transcript = results.transcript
         draft = draft_of(job, transcript, self._around.identity)
-        await self._around.records.submit(Commit((draft,)))
-        await self._stored(job, facts_of(job, transcript), recorded=True)
+        with ExitStack() as stack:
+            expectation = stack.enter_context(self._around.ends.expecting(job.id))
+            await self._around.records.submit(Commit((draft,)))
+            await self._stored(
+                job, facts_of(job, transcript), recorded=Recorded(expectation, stack)
+            )
 
     def _work(self, job: Job, words: bytes) -> Results:
         started_at_us = self._started_at.pop(job.id, 0) or None
@@ -510,11 +506,18 @@ class RecordingsService:
 
     async def _ended(self, job: Job, *, granted: int = 0) -> None:
         """Store an end without results."""
-        await self._stored(job, facts_of(job, None), recorded=False, granted=granted)
+        await self._stored(job, facts_of(job, None), granted=granted)
 
-    async def _stored(self, job: Job, facts: bytes, *, recorded: bool, granted: int = 0) -> None:
+    async def _stored(
+        self, job: Job, facts: bytes, *, recorded: Recorded | None = None, granted: int = 0
+    ) -> None:
+        ends = self._around.ends
+        ends.owe(job.id)
         if not await self._store.move(job, granted=granted, facts=facts):
+            ends.forgive(job.id)
             return
+        if recorded is not None:  # who settles goes on waiting for the webhook
+            recorded = Recorded(recorded.expectation, recorded.stack.pop_all())
         self._started_at.pop(job.id, None)
         metrics = read_facts(job, facts)
         self._tally.add(job, metrics)
@@ -527,39 +530,13 @@ class RecordingsService:
             duration_s=metrics.latency_seconds or 0.0,
             attempts=job.submissions,
         )
-        task = asyncio.create_task(self._settle(EndedJob(job, facts), recorded), name="settle")
+        self._settle(ends.settle(EndedJob(job, facts), recorded))
+
+    def _settle(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name="settle")
         self._settling.add(task)
         task.add_done_callback(self._settled)
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._settling.discard(task)
         self._note(task)
-
-    async def _settle(self, end: EndedJob, recorded: bool) -> None:
-        """Tell everybody of an end, then note that they were told."""
-        job, around = end.job, self._around
-        if not recorded and job.state is not JobState.COMPLETED:
-            await around.records.submit(Commit((draft_of(job, None, around.identity),)))
-        status = SKIPPED
-        if around.desk is not None and job.request.webhook:
-            status = await around.desk.first_outcome(job)
-        metrics = read_facts(job, end.facts)
-        await around.auditor.append(audit_entry(job, metrics, status, around.identity))
-        await self._store.settle(job.id)
-
-    async def _settle_earlier(self) -> None:
-        """Settle ends that an earlier process did not."""
-        while ends := await self._store.unsettled(limit=_UNSETTLED_AT_ONCE):
-            told = await self._around.told(ends)
-            limit = asyncio.Semaphore(self._settings.settling)
-
-            async def settle(end: EndedJob, limit: asyncio.Semaphore = limit) -> None:
-                async with limit:
-                    await self._settle(end, recorded=False)
-
-            await asyncio.gather(
-                *(
-                    self._store.settle(end.job.id) if end.job.id in told else settle(end)
-                    for end in ends
-                )
-            )

@@ -24,9 +24,12 @@ from steno.core.records import Kind, Record
 from steno.delivery.ids import position_of
 from steno.delivery.outbox import RetryPolicy
 from steno.delivery.relay import RelaySettings, RelayStore
-from steno.errors import LocalProtocolError
-from steno.ports import DeliveryState, Pending, Settlement
+from steno.errors import LocalProtocolError, SinkUnavailable, StenoError
+from steno.ports import BatchShape, DeliveryState, Outcome, Pending, Retry, Settlement, Sink
 from steno.wire.webhooks import RETRY_SCHEDULE_S, WebhookOutcome
+
+DESTINATION: Final = "job-webhooks"
+"""Name of the destination in the outbox."""
 
 SKIPPED: Final = "skipped"
 """Status of a job whose request named no webhook."""
@@ -132,6 +135,50 @@ def _laned(record: Record) -> Record:
     return msgspec.structs.replace(record, conversation=lane, payload=b"")
 
 
+class HeldBack:
+    """The sink of webhooks, each sent when it is its turn (``Ends.turn``).
+
+    One that has to wait long goes back to the outbox for a moment; that costs it no attempt.
+    """
+
+    def __init__(self, sink: Sink, turn: Callable[[str], Awaitable[bool]]) -> None:
+        self._sink = sink
+        self._turn = turn
+
+    @property
+    def name(self) -> str:
+        """Destination name."""
+        return self._sink.name
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Ends of jobs."""
+        return self._sink.kinds
+
+    @property
+    def shape(self) -> BatchShape:
+        """As of the sink."""
+        return self._sink.shape
+
+    async def deliver(self, records: Sequence[Record]) -> list[Outcome]:
+        """Hand records on; see ``ports.Sink``.
+
+        Raises:
+            SinkUnavailable: Of the sink, or the list of jobs cannot be read.
+        """
+        try:
+            turns = [await self._turn(record.utterance) for record in records]
+        except StenoError as error:
+            raise SinkUnavailable(cause=error.error_class) from error
+        if not all(turns):
+            return [Retry("RateLimited")] * len(records)  # of ``outbox.PATIENT``
+        return await self._sink.deliver(records)
+
+    async def close(self) -> None:
+        """Close the sink."""
+        await self._sink.close()
+
+
 class Expectation:
     """One job's first outcome, awaited by whoever ended the job."""
 
@@ -192,6 +239,10 @@ class WebhookDesk:
         finally:
             del self._expected[job_id]
             expectation.close(is_done=is_done)
+
+    def expects(self, job_id: str) -> bool:
+        """Tell whether somebody waits for the outcome of a job's webhook."""
+        return job_id in self._expected
 
     async def told(self, outcome: WebhookOutcome) -> None:
         """Take an outcome; on return somebody has written it down.
