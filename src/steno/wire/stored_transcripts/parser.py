@@ -66,8 +66,11 @@ from steno.wire.stored_transcripts.scanning import (
 BLOCK_BYTES = 128 << 10
 """How much of what ``feed`` gets is looked at together: larger ones leave the processor's cache."""
 
-_AT_ONCE_MIN = 1024
-_PASSED_WHOLE_BYTES = 64 << 10
+AT_ONCE_MIN_BYTES = 1024
+"""Less is taken element by element."""
+PASSED_WHOLE_BYTES = 64 << 10
+"""Up to this size what nobody asked for is waited for and passed over whole; larger is entered."""
+
 _GROUP_BYTES = 256 << 10
 _GUESSES = 3
 _FEW = 16
@@ -271,14 +274,15 @@ class TranscriptParser:
             self._check_tail()
             raise RemoteProtocolError("the file is cut off", offset=self._base + len(self._buffer))
 
-    def _check_tail(self) -> None:
-        """Raise when what is left is not merely cut off."""
+    def _check_tail(self, end: int = -1) -> None:
+        """Raise when the value at hand, as far as it is there, is not merely cut off."""
         if self._end is None:
             return
-        tail = bytes(self._buffer[self._end.start :])
-        fault = self._fault(tail, self._end.start)
+        start = self._end.start
+        tail = bytes(self._buffer[start:end] if end >= 0 else self._buffer[start:])
+        fault = self._fault(tail, start)
         if fault is not None and fault < len(tail):
-            self._malformed(self._base + self._end.start + fault)
+            self._malformed(self._base + start + fault)
 
     def _fields(self) -> FieldsRead:
         return FieldsRead(
@@ -452,9 +456,9 @@ class TranscriptParser:
     def _pass_over(self, frame: _Frame, byte: int) -> bool:
         """Pass over a value that nobody asked for; a large list or object is entered instead."""
         if byte in (_LIST, _OBJECT):
-            value = self._whole_value(_PASSED_WHOLE_BYTES, "")
+            value = self._whole_value(PASSED_WHOLE_BYTES, "")
             if value is None:
-                if len(self._buffer) - self._position <= _PASSED_WHOLE_BYTES:
+                if len(self._buffer) - self._position <= PASSED_WHOLE_BYTES:
                     return False
                 self._end = None
                 self._push(_Frame(Kind.IGNORED, is_list=byte == _LIST))
@@ -501,7 +505,7 @@ class TranscriptParser:
         """Read all elements up to the last place where one seems to begin; False if none did."""
         at_hand = len(self._buffer) - self._position
         end = self._base + len(self._buffer)
-        if at_hand < _AT_ONCE_MIN or end < frame.not_before:
+        if at_hand < AT_ONCE_MIN_BYTES or end < frame.not_before:
             return False
         cut = self._guess(frame)
         if cut < 0:
@@ -732,7 +736,7 @@ class TranscriptParser:
         if size <= most:
             return end
         if limit:
-            self._check_tail()
+            self._check_tail(end)
             self._beyond(limit, self._position)
         return -1
 
