@@ -33,9 +33,9 @@ from steno.errors import IntegrityError, RemoteProtocolError, TransportError
 STRONG_DATE_S: Final = 60.0
 """A date of change is a validator once the answer is so much younger (RFC 9110, 8.8.2.2)."""
 
-_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
-_UNMET: Final = re.compile(r"bytes \*/(\d{1,18})")
-_LENGTH: Final = re.compile(r"\d{1,18}")
+_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_UNMET: Final = re.compile(r"bytes \*/([0-9]{1,18})")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _MD5_TAG: Final = re.compile(r'"([0-9a-f]{32})"')
 _MAX_HEADER_CHARS: Final = 1024
 _PLAIN: Final = frozenset({"", "identity", "aws-chunked", "gzip", "x-gzip"})
