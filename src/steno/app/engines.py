@@ -122,6 +122,7 @@ class _Builder:
         return TranscriptEngine(
             self._platform,
             self._downloads,
+            telemetry=self._telemetry,
             turn=self._turn,
             utc_us=utc_us,
             wait_s=self._config.transcribe.transcript_wait_s,

@@ -544,11 +544,13 @@ class TranscriptEngine(_PlatformEngine):
         platform: Platform,
         store: Store,
         *,
+        telemetry: Telemetry,
         turn: Turn,
         utc_us: Callable[[], int],
         wait_s: float,
     ) -> None:
         super().__init__(platform)
+        self._telemetry = telemetry
         self._store = store
         self._turn = turn
         self._utc_us = utc_us
@@ -590,9 +592,11 @@ class TranscriptEngine(_PlatformEngine):
         data = await self._store.read(link, max_bytes=MAX_BYTES)
         if data is None:
             raise TransportError("the link to a transcript ended before it could be used")
-        words = await asyncio.to_thread(transcript_words, data, language=request.language)
-        answer = _completed(transcript_id, _as_asked(words, request), recording.started_us)
-        return answer, None
+        found = await asyncio.to_thread(transcript_words, data, language=request.language)
+        if found.bad:
+            self._telemetry.warning("recordings.words_left_out", count=found.bad)
+        words = _as_asked(found.words, request)
+        return _completed(transcript_id, words, recording.started_us), None
 
     async def _found(self, request: TranscriptionRequest) -> tuple[RecordingMedia, Link | None]:
         recording = await self._platform.recording(

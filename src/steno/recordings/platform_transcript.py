@@ -2,7 +2,7 @@
 
 Times of the file are absolute; where only offsets are told they count from the start of the
 communication. Phrases are in order of ``phraseIndex``. A phrase without words is laid out over
-its time by the lengths of its words.
+its time by the lengths of its words. What cannot be read is left out and counted.
 
 Source: Genesys Cloud API: transcripts of finished conversations, schema of the file.
 """
@@ -51,7 +51,7 @@ class _Phrase(msgspec.Struct, rename="camel"):
 class _Run(msgspec.Struct, rename="camel"):
     start_time: float | None = None
     language: str = ""
-    phrases: list[_Phrase] | None = None
+    phrases: list[msgspec.Raw] | None = None
 
 
 class _File(msgspec.Struct, rename="camel"):
@@ -60,10 +60,18 @@ class _File(msgspec.Struct, rename="camel"):
 
 
 _decode = msgspec.json.Decoder(_File).decode
+_decode_phrase = msgspec.json.Decoder(_Phrase).decode
 
 
-def transcript_words(data: bytes, *, language: str = "") -> list[Word]:
-    """Read the file of a transcript; return its words in order of time.
+class StoredWords(msgspec.Struct, frozen=True):
+    """The words of a transcript in order of time; ``bad`` counts phrases and words left out."""
+
+    words: list[Word]
+    bad: int
+
+
+def transcript_words(data: bytes, *, language: str = "") -> StoredWords:
+    """Read the file of a transcript.
 
     Args:
         data: JSON, at most ``MAX_BYTES``.
@@ -80,15 +88,31 @@ def transcript_words(data: bytes, *, language: str = "") -> list[Word]:
         raise RemoteProtocolError("the transcript has not the documented shape") from None
     run = _chosen(found.transcripts or [], language)
     if run is None:
-        return []
+        return StoredWords([], 0)
     zero_ms = found.start_time if found.start_time is not None else run.start_time or 0
+    phrases, bad = _phrases(run)
     words: list[Word] = []
-    for phrase in sorted(run.phrases or (), key=lambda each: each.phrase_index):
-        words.extend(_words(phrase, zero_ms))
+    for phrase in phrases:
+        made = list(_words(phrase, zero_ms))
+        words.extend(word for word in made if word is not None)
+        bad += made.count(None)
         if len(words) > MAX_WORDS:
             raise RemoteProtocolError("the transcript has too many words", limit=MAX_WORDS)
     words.sort(key=lambda word: (word.start_us, word.end_us))
-    return words
+    return StoredWords(words, bad)
+
+
+def _phrases(run: _Run) -> tuple[list[_Phrase], int]:
+    """Return the phrases that can be read, in their order, and how many cannot."""
+    found: list[_Phrase] = []
+    bad = 0
+    for raw in run.phrases or ():
+        try:
+            found.append(_decode_phrase(raw))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            bad += 1
+    found.sort(key=lambda each: each.phrase_index)
+    return found, bad
 
 
 def _chosen(runs: list[_Run], language: str) -> _Run | None:
@@ -96,12 +120,12 @@ def _chosen(runs: list[_Run], language: str) -> _Run | None:
     return max(wanted or runs, key=lambda run: len(run.phrases or ()), default=None)
 
 
-def _words(phrase: _Phrase, zero_ms: float) -> Iterator[Word]:
+def _words(phrase: _Phrase, zero_ms: float) -> Iterator[Word | None]:
     speaker = phrase.participant_purpose.strip()[:MAX_SPEAKER_CHARS]
     if phrase.words:
         for each in phrase.words:
             start_ms = _start(each, zero_ms)
-            yield from _made(
+            yield _made(
                 each.word, start_ms, start_ms + _ms(each.duration), speaker, each.confidence
             )
         return
@@ -112,18 +136,18 @@ def _words(phrase: _Phrase, zero_ms: float) -> Iterator[Word]:
         first_ms = start_ms + length_ms * spoken / letters
         spoken += len(text)
         last_ms = start_ms + length_ms * spoken / letters
-        yield from _made(text, first_ms, last_ms, speaker, phrase.confidence)
+        yield _made(text, first_ms, last_ms, speaker, phrase.confidence)
 
 
 def _made(
     text: str, start_ms: float, end_ms: float, speaker: str, confidence: float | None
-) -> Iterator[Word]:
-    """Yield a word; nothing where it has no text or a time that is none."""
-    text = text.strip()[:MAX_TEXT_CHARS]
-    if not text or not 0 <= start_ms <= end_ms <= _LAST_US / _MS:
-        return
+) -> Word | None:
+    """Return a word; None where it has no text, too much of it, or a time that is none."""
+    text = text.strip()
+    if not 0 < len(text) <= MAX_TEXT_CHARS or not 0 <= start_ms <= end_ms <= _LAST_US / _MS:
+        return None
     sure = None if confidence is None or not 0 <= confidence <= 1 else confidence
-    yield Word(text, round(start_ms * _MS), round(end_ms * _MS), speaker, sure)
+    return Word(text, round(start_ms * _MS), round(end_ms * _MS), speaker, sure)
 
 
 def _start(one: _Word | _Phrase, zero_ms: float) -> float:

@@ -1,0 +1,446 @@
+"""Recordings of the simulated platform, fetched and recognised: the words said are the words out.
+
+The speech service is the example's, which understands tone words, so text and times can be
+compared exactly. Everything speaks over real sockets on 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import msgspec
+import numpy as np
+import pytest
+
+from steno.adapters.job_store import JobReader
+from steno.adapters.state_dir import StateDir
+from steno.adapters.store_sqlite.reader import OutboxReader
+from steno.app import engines as building
+from steno.app.recordings import Outcome, TranscribeOptions, rules_of, transcribe
+from steno.config import load
+from steno.core.records import JobPayload, Kind
+from steno.core.secret import Secret
+from steno.errors import ConfigError
+from steno.observability import LogTelemetry
+from steno.ports.jobs import Job, TranscriptionRequest
+from steno.recordings import engines
+from steno.recordings.requests import BadLine, Line, read_arguments
+from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
+from steno_sim.recordings.catalogue import Recording
+from steno_sim.recordings.settings import JobSettings, MediaSettings
+from steno_sim.server import Simulator
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "speech_service"
+CUSTOMER = "please call me back. the order is late."
+AGENT = "one moment please. i will look."
+
+
+def _example(name: str) -> Any:  # Any: the examples are scripts, outside of the type check
+    sys.path.insert(0, str(EXAMPLE))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(EXAMPLE))
+
+
+tones, service = _example("tones"), _example("service")
+
+
+def lead(text: str, silence_s: float = 0.0) -> Any:  # Any: samples
+    return np.concatenate([np.zeros(int(silence_s * tones.RATE_HZ), np.int16), tones.spoken(text)])
+
+
+def file_of(*channels: Any, subtype: str = "PCM_16", kind: str = "WAV", rate_hz: int = 8000) -> Any:
+    """Return the bytes of an audio file whose channels are these samples."""
+    import soundfile  # type: ignore[import-untyped]  # it has none
+    import soxr  # type: ignore[import-untyped]  # it has none
+
+    frames = tones.interleaved(*channels).reshape(-1, len(channels)) / 32768
+    if rate_hz != tones.RATE_HZ:
+        frames = soxr.resample(frames, tones.RATE_HZ, rate_hz)
+    file = io.BytesIO()
+    soundfile.write(file, frames, rate_hz, subtype=subtype, format=kind)
+    return file.getvalue()
+
+
+@asynccontextmanager
+async def listener() -> AsyncIterator[str]:
+    """Yield the address of the example's speech service."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((service.Service().handlers(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(grace=0.2)
+
+
+class Run:
+    """A state directory, a platform and a speech service."""
+
+    def __init__(self, folder: Path, sim: Simulator, speech: str) -> None:
+        self.folder = folder
+        self.sim = sim
+        self.speech = speech
+        self.state = StateDir(folder / "state")
+        self.stop = asyncio.Event()
+        self.told: list[Line] = []
+
+    async def go(
+        self, *recordings: Recording | str, options: Mapping[str, object] | None = None, **more: Any
+    ) -> Outcome:
+        settings: dict[str, object] = {
+            "transcribe.engine": "audio",
+            "transcribe.per_minute": 60_000.0,
+            "transcribe.poll_first_s": 0.02,
+            "transcribe.poll_max_s": 0.05,
+            "transcribe.retry_first_s": 0.01,
+            "transcribe.retry_max_s": 0.02,
+            "transcribe.settle_s": 1.0,
+            "observability.listen": "",
+            "platform.host": self.sim.url,
+            "platform.client_id": DEFAULT_CLIENT_ID,
+            "platform.client_secret": Secret(DEFAULT_CLIENT_SECRET),
+            "speech.address": self.speech,
+            "speech.service": "transcription",
+            "state_dir": self.state.root,
+            **{f"transcribe.{name}": value for name, value in more.items()},
+        }
+        config = load(None, {"HOME": str(self.folder)}, settings)
+        names = [r if isinstance(r, str) else f"{r.conversation}/{r.id}" for r in recordings]
+        lines = list(
+            read_arguments(names, rules_of(config), TranscriptionRequest("", format="json"))
+        )
+        return await transcribe(
+            config,
+            lines,
+            stop=self.stop,
+            telemetry=LogTelemetry(level="warning"),
+            options=TranscribeOptions(
+                out=f"{self.folder}/{{recording}}.json",
+                redact=False,
+                engine=config.transcribe.engine,
+                on_line=self.told.append,
+                **(options or {}),  # type: ignore[arg-type]  # names of options
+            ),
+        )
+
+    def jobs(self) -> list[Job]:
+        with JobReader(self.state.jobs) as reader:
+            return [listed.job for listed in reader.page(limit=1000)]
+
+    def records(self) -> list[JobPayload]:
+        with OutboxReader(self.state.database) as reader:
+            return [
+                msgspec.json.decode(record.payload, type=JobPayload)
+                for record in reader.records()
+                if record.kind is Kind.JOB
+            ]
+
+
+@asynccontextmanager
+async def running(folder: Path, recordings: int = 4, **media: Any) -> AsyncIterator[Run]:
+    settings = MediaSettings(**({"item_s": (0.0, 0.0), "layouts": ("stereo",)} | media))
+    sim = Simulator("quiet", jobs=JobSettings(recordings=recordings), media=settings)
+    async with sim, listener() as speech:
+        yield Run(folder, sim, speech)
+
+
+def said(words: list[dict[str, Any]]) -> dict[str, str]:
+    """Return what each speaker said."""
+    found: dict[str, str] = {}
+    for word in words:
+        speaker = word.get("speaker", "")
+        found[speaker] = f"{found.get(speaker, '')} {word['text']}".strip()
+    return found
+
+
+def words_of(run: Run, one: Recording) -> list[dict[str, Any]]:
+    """Return the words of a transcript's file."""
+    text = (run.folder / f"{one.id}.json").read_text()
+    found: list[dict[str, Any]] = json.loads(text)["words"]
+    return found
+
+
+def times_of(text: str, at_s: float = 0.0) -> list[tuple[float, float]]:
+    """Return when each word of tone words is said, seconds, as ``tones.spoken`` makes them."""
+    at = at_s * tones.RATE_HZ + tones.SENTENCE_GAP_SAMPLES
+    found = []
+    for word in text.split():
+        end = at + len(word) * (tones.TONE_SAMPLES + tones.SYMBOL_GAP_SAMPLES)
+        found.append((at / tones.RATE_HZ, (end - tones.SYMBOL_GAP_SAMPLES) / tones.RATE_HZ))
+        gap = tones.SENTENCE_GAP_SAMPLES if word[-1] in ".?!" else tones.WORD_GAP_SAMPLES
+        at = end - tones.SYMBOL_GAP_SAMPLES + gap
+    return found
+
+
+def give(run: Run, one: Recording, *files: bytes) -> None:
+    """Let a recording consist of these files."""
+    for file, data in zip(one.files(), files, strict=True):
+        run.sim.platform.store.own[file.name] = data
+
+
+def some(run: Run, count: int) -> list[Recording]:
+    return run.sim.catalogue.recordings()[:count]
+
+
+async def test_words_out_are_the_words_said_at_the_times_they_were_said(tmp_path: Path) -> None:
+    """Each channel is a speaker; times are those of the recording, to a fiftieth of a second."""
+    async with running(tmp_path) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(lead(CUSTOMER), lead(AGENT, 3.0)))
+        outcome = await run.go(one)
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+        words = words_of(run, one)
+    assert said(words) == {"channel_0": CUSTOMER, "channel_1": AGENT}
+    started = one.start_ms / 1000
+    for speaker, text, at_s in (("channel_0", CUSTOMER, 0.0), ("channel_1", AGENT, 3.0)):
+        mine = [word for word in words if word["speaker"] == speaker]
+        for word, bounds in zip(mine, times_of(text, at_s), strict=True):
+            for name, expected in zip(("startTimestamp", "endTimestamp"), bounds, strict=True):
+                told = datetime.fromisoformat(word[name]).timestamp() - started
+                assert told == pytest.approx(expected, abs=0.021), word
+    (record,) = run.records()
+    assert [turn["text"] for turn in record.speakers] == [CUSTOMER, AGENT]
+    assert not list((run.state.root / "downloads").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "rate_hz"),
+    [
+        ("WAV", "PCM_U8", 8000),
+        ("WAV", "PCM_24", 16000),
+        ("WAV", "PCM_32", 44100),
+        ("WAV", "ULAW", 8000),
+        ("WAV", "ALAW", 8000),
+        ("OGG", "OPUS", 48000),
+    ],
+)
+async def test_every_codec_is_heard(tmp_path: Path, kind: str, subtype: str, rate_hz: int) -> None:
+    """In whatever rate it comes."""
+    async with running(tmp_path) as run:
+        (one,) = some(run, 1)
+        data = file_of(lead(CUSTOMER), lead(AGENT), subtype=subtype, kind=kind, rate_hz=rate_hz)
+        give(run, one, data)
+        await run.go(one, audio_speakers=("caller", "agent"))
+        assert said(words_of(run, one)) == {"caller": CUSTOMER, "agent": AGENT}
+
+
+async def test_two_files_are_two_speakers_and_a_mixed_one_is_nobody(tmp_path: Path) -> None:
+    """A recording of two channels may come as two files."""
+    async with running(tmp_path / "dual", layouts=("dual",)) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(lead(CUSTOMER)), file_of(lead(AGENT), subtype="ULAW"))
+        await run.go(one)
+        assert said(words_of(run, one)) == {"channel_0": CUSTOMER, "channel_1": AGENT}
+    async with running(tmp_path / "mono", layouts=("mono",)) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(lead(CUSTOMER)))
+        await run.go(one)
+        assert [turn["speaker_id"] for turn in run.records()[0].speakers] == ["unknown"]
+
+
+@pytest.mark.parametrize("body", ["estimate", "empty"])
+async def test_presigned_media_are_waited_for_while_they_are_made(
+    tmp_path: Path, body: str
+) -> None:
+    """202 until the platform has transcoded them; one order of nothing."""
+    async with running(tmp_path, transcode_s=0.2, transcode_body=body) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(lead(CUSTOMER), lead(AGENT)))
+        outcome = await run.go(one, audio_source="media")
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+        assert said(words_of(run, one)) == {"channel_0": CUSTOMER, "channel_1": AGENT}
+        assert run.sim.platform.batches.submitted == 0
+
+
+async def test_an_order_without_a_status_ends_when_it_is_full_and_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such answers were seen."""
+    monkeypatch.setattr(engines, "QUIET_S", 0.1)
+    async with running(tmp_path, missing_status=1.0, layouts=("mono",)) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(lead(CUSTOMER)))
+        outcome = await run.go(one)
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+
+
+@pytest.mark.parametrize("source", ["batch", "media"])
+@pytest.mark.parametrize("status", [403, 410])
+async def test_a_link_that_ended_is_asked_for_again(
+    tmp_path: Path, source: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where the same comes again, the recording is ordered anew."""
+    monkeypatch.setattr(engines, "RENEW_S", 0.02)
+    async with running(tmp_path, layouts=("mono",)) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(lead(CUSTOMER)))
+        run.sim.inject(kind="answer", path="/recording-store/*", status=status)
+        outcome = await run.go(one, audio_source=source)
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+        assert run.jobs()[0].submissions == 1
+        assert run.sim.platform.batches.submitted == (2 if source == "batch" else 0)
+
+
+async def test_a_download_that_breaks_off_is_fetched_again(tmp_path: Path) -> None:
+    """Half of a file is no file."""
+    async with running(tmp_path, layouts=("mono",)) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(lead(CUSTOMER)))
+        run.sim.inject(kind="truncate", path="/recording-store/*", times=2)
+        outcome = await run.go(one)
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+        assert said(words_of(run, one)) == {"": CUSTOMER}
+        assert run.sim.platform.batches.submitted == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "audio.empty"),
+        (b"RIFF\x04\0\0\0WAVE", "audio.truncated"),
+        (file_of(lead(CUSTOMER))[:-4000], "audio.truncated"),
+        (file_of(lead(CUSTOMER), kind="OGG", subtype="OPUS")[:-40], "audio.truncated"),
+        (b"ID3 no sound at all" * 40, "audio.codec_unknown"),
+        (file_of(np.zeros(0, np.int16)), "audio.empty"),
+    ],
+)
+async def test_audio_that_cannot_be_read_fails_its_job_and_no_other(
+    tmp_path: Path, data: bytes, code: str
+) -> None:
+    """With a reason and a code; it is not tried again."""
+    async with running(tmp_path, layouts=("mono",)) as run:
+        bad, good = some(run, 2)
+        give(run, bad, data)
+        give(run, good, file_of(lead(CUSTOMER)))
+        outcome = await run.go(bad, good)
+        assert outcome.tally.states == Counter(completed=1, failed=1)
+        (job,) = [job for job in run.jobs() if job.request.recording_id == bad.id]
+        assert (job.reason, job.code) == ("audio_unreadable", code)
+        assert run.sim.platform.batches.submitted == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "media", "code"),
+    [
+        ("batch", {"item_errors": 1.0}, "recording.refused"),
+        ("media", {"archived": 1.0}, "recording.archived"),
+    ],
+)
+async def test_what_the_platform_does_not_hand_out_fails_its_job(
+    tmp_path: Path, source: str, media: dict[str, Any], code: str
+) -> None:
+    """By a class of ours, and nothing of the platform's text."""
+    async with running(tmp_path, **media) as run:
+        (one,) = some(run, 1)
+        outcome = await run.go(one, audio_source=source)
+        assert outcome.tally.reasons == Counter(export_failed=1)
+        assert run.jobs()[0].code == code
+        assert run.records()[0].error == "ExportFailed"
+
+
+async def test_a_restart_does_recognition_again_and_nothing_else_twice(tmp_path: Path) -> None:
+    """The order of the first process is found by the second."""
+    async with running(tmp_path, layouts=("mono",)) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(np.tile(lead(CUSTOMER), 40)))
+        run.sim.inject(kind="drip", path="/recording-store/*", delay_s=0.05)
+        going = asyncio.create_task(run.go(one))
+        while not run.sim.platform.store.downloads:
+            await asyncio.sleep(0.01)
+        run.stop.set()
+        outcome = await going
+        assert (outcome.tally.ended, outcome.left) == (0, 1)
+        run.stop.clear()
+        outcome = await run.go(one)
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+        assert run.sim.platform.batches.submitted == 1
+        assert run.sim.platform.store.downloads == 2
+        assert said(words_of(run, one)) == {"": " ".join([CUSTOMER] * 40)}
+
+
+async def test_no_more_is_ordered_than_can_be_worked_on(tmp_path: Path) -> None:
+    """The rest stays planned, so that no deadline begins."""
+    async with running(tmp_path, recordings=12, layouts=("mono",)) as run:
+        recordings = some(run, 12)
+        for one in recordings:
+            give(run, one, file_of(lead("yes.")))
+        run.sim.inject(kind="answer", path="/recording-store/*", status=503, for_s=0.6)
+        going = asyncio.create_task(run.go(*recordings, audio_concurrency=1, retries=1000))
+        await asyncio.sleep(0.4)
+        assert 1 <= run.sim.platform.batches.submitted <= engines.AHEAD
+        outcome = await going
+        assert outcome.tally.states == Counter(completed=12)
+        assert run.sim.platform.batches.submitted == 12
+
+
+async def test_a_speech_service_that_is_away_fails_the_job_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the retries; the recording was ordered once."""
+    monkeypatch.setattr(building, "AWAY_S", 0.1)
+    async with running(tmp_path, layouts=("mono",)) as run:
+        (one,) = some(run, 1)
+        run.speech = "127.0.0.1:1"
+        outcome = await run.go(one, retries=1)
+        assert outcome.tally.reasons == Counter(speech_unavailable=1)
+        assert run.sim.platform.batches.submitted == 1
+
+
+async def test_a_recording_without_its_conversation_is_a_bad_line(tmp_path: Path) -> None:
+    """Told before any network."""
+    async with running(tmp_path) as run:
+        (one,) = some(run, 1)
+        outcome = await run.go(one.id)
+        assert outcome.added.bad == 1
+        (line,) = run.told
+        assert isinstance(line, BadLine)
+        assert [problem.setting for problem in line.problems] == ["conversationId"]
+        assert run.sim.platform.batches.submitted == 0
+
+
+async def test_jobs_of_another_engine_are_told_and_stay(tmp_path: Path) -> None:
+    """They are neither failed nor carried out by an engine they were not meant for."""
+    async with running(tmp_path) as run:
+        (one,) = some(run, 1)
+        run.stop.set()
+        await run.go(one)
+        run.stop.clear()
+        with pytest.raises(ConfigError, match="another engine"):
+            await run.go(engine="transcript")
+        assert [job.has_ended for job in run.jobs()] == [False]
+
+
+async def test_an_engine_for_audio_needs_a_recogniser(tmp_path: Path) -> None:
+    """Told by the setting's name, before anything is begun."""
+    async with running(tmp_path) as run:
+        run.speech = ""
+        with pytest.raises(ConfigError) as caught:
+            await run.go(*some(run, 1))
+        assert caught.value.setting == "speech.address"
+
+
+async def test_no_link_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither of downloads that work nor of those that fail."""
+    async with running(tmp_path, layouts=("mono",)) as run:
+        bad, good = some(run, 2)
+        give(run, bad, b"")
+        run.sim.inject(kind="answer", path="/recording-store/*", status=500)
+        await run.go(bad, good)
+        logs = capfd.readouterr()
+        for text in (logs.out, logs.err):
+            assert "recording-store" not in text
+            assert "Signature" not in text
