@@ -274,7 +274,9 @@ class RecordingsService:
 
     async def _wait_s(self) -> float:
         longest_s = self._settings.wish_s
-        if self._is_full or self._waiting or len(self._in_hand) >= self._settings.concurrency:
+        if self._is_full:
+            return min(longest_s, _FULL_S)  # what is due is planned jobs: polls come between
+        if self._waiting or len(self._in_hand) >= self._settings.concurrency:
             return longest_s
         if len(self._settling) >= self._settings.settling:
             return longest_s
