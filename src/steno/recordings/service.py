@@ -52,6 +52,7 @@ _US = 1_000_000
 _LEAST_SHARE = 8
 """A submission is not begun with less than this part of its time left."""
 _LONGEST_WAIT_S = 400.0
+_FULL_S = 0.1
 _WISHES_AT_ONCE = 1000
 
 
