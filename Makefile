@@ -12,7 +12,7 @@ JOBS ?= 2
 EXECUTIONS ?= 1000000
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check bench soak fuzz docs lock proto clean example-json example-audiohook example-diarise
+.PHONY: help setup demo test check bench soak fuzz docs lock proto clean example-json example-audiohook example-diarise example-transcribe
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -44,6 +44,7 @@ fuzz: $(READY)  ## property tests with many more examples, and mutated messages
 	$(PYTEST) -n $(JOBS) -m "hypothesis and not soak" --hypothesis-profile fuzz --timeout 3600 $(TEST_ARGS)
 	$(BIN)/python fuzz/audiohook_text.py --executions $(EXECUTIONS)
 	$(BIN)/python fuzz/media_envelope.py --executions $(EXECUTIONS)
+	$(BIN)/python fuzz/stored_transcripts.py --executions $(EXECUTIONS)
 
 example-json: $(READY)  ## a call of the JSON form with an independent speech service
 	@$(BIN)/python examples/json_flow.py
@@ -53,6 +54,9 @@ example-audiohook: $(READY)  ## an AudioHook call whose words come back as entit
 
 example-diarise: $(READY)  ## who said what, collected from simulated conversations
 	@$(BIN)/python examples/diarise_flow.py $(ARGS)
+
+example-transcribe: $(READY)  ## a simulated recording's transcript, webhook and audit log
+	@$(BIN)/python examples/transcribe_flow.py $(ARGS)
 
 docs: $(READY)  ## write the generated reference pages
 	$(BIN)/python tools/reference.py

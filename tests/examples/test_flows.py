@@ -62,3 +62,22 @@ def test_the_diarisation_flow_ends_with_every_segment() -> None:
         }  # fmt: skip
         for secret in ("4111", "555-0142", "536-22-8145", "oliver.hart", "612 34 56 78"):
             assert secret not in out
+
+
+@pytest.mark.timeout(90)
+def test_the_transcription_flow_ends_with_what_was_planted() -> None:
+    """Exit code 0: transcript, webhook and audit log are as planted; no secret is printed."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "transcribe_flow.py")],
+        capture_output=True,
+        text=True,
+        timeout=85,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MISSING" not in done.stderr
+    assert "Processing complete. Latency: " in done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) >= 15
+    assert all(line.startswith("[00:0") for line in lines)
+    assert "[REDACTED]" in done.stdout
