@@ -129,11 +129,16 @@ class RangedDownload:
         coding = headers.get("content-encoding", "").strip().lower()
         if coding not in _PLAIN:
             raise RemoteProtocolError("the transcript is packed in a way that cannot be read")
+        if coding != self._coding and self.beginnings:
+            if status == 206:
+                self._whole_only = True
+                raise TransportError("the store packs parts in another way than the whole")
+            self._tag, self.total = "", None  # another form of it: only its content can compare
         tag = _strong_tag(headers)
         if tag and self._tag and tag != self._tag:
             raise IntegrityError("the stored transcript changed during the download", what="etag")
         if status == 206:
-            self._goes_on(headers, coding)
+            self._goes_on(headers)
             return False
         self._same_length(_length(headers))
         self.beginnings += 1
@@ -144,14 +149,11 @@ class RangedDownload:
         self._checks = _checks_of(headers)
         return True
 
-    def _goes_on(self, headers: Headers, coding: str) -> None:
+    def _goes_on(self, headers: Headers) -> None:
         found = _RANGE.fullmatch(headers.get("content-range", ""))
         if found is None or int(found[1]) != self._asked_from or not self._asked_from:
             self._whole_only = True
             raise TransportError("the store gave another part than the one asked for")
-        if coding != self._coding:
-            self._whole_only = True
-            raise TransportError("the store packs parts in another way than the whole")
         self._same_length(None if found[3] == "*" else int(found[3]))
 
     def _same_length(self, total: int | None) -> None:

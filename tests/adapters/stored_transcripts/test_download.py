@@ -391,7 +391,7 @@ async def test_a_store_that_stands_still_is_left() -> None:
 async def test_drips_are_standing_still() -> None:
     """A byte now and then resets nothing: the tries end."""
     script = StoreScript(DATA, etag=TAG, pause_s=0.03, piece_bytes=1)
-    async with fetching(script, stall_s=0.3) as fetch:
+    async with fetching(script, stall_s=0.15) as fetch:
         async with asyncio.timeout(10):
             assert isinstance(await refusal(fetch), TimedOut)
     assert len(fetch.server.stored) == 1 + LIMITS.renewals

@@ -125,7 +125,8 @@ class PacedCalls:
         first_s = self._retry_first_s
         patience_s = self._patience_s if patience_s is None else patience_s
         deadline = Deadline.after(now(), patience_s)
-        limited = Retries(SteppedBackoff(first_s, max(LIMITED_MOST_S, first_s)), deadline)
+        stepped = SteppedBackoff(first_s, max(LIMITED_MOST_S, first_s), jitter_s=first_s / 2)
+        limited = Retries(stepped, deadline)
         failed = Retries(Backoff(first_s, max(FAILED_MOST_S, first_s)), deadline)
         while True:
             await self._turn()

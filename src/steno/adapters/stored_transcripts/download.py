@@ -114,7 +114,8 @@ class Downloads:
                 last try.
         """
         place = _Place()
-        backoff = SteppedBackoff(self._limits.retry_first_s, self._limits.retry_most_s)
+        first_s = self._limits.retry_first_s
+        backoff = SteppedBackoff(first_s, self._limits.retry_most_s, jitter_s=first_s / 2)
         barren = 0
         while True:
             made, before = _Try(), place.furthest
