@@ -21,7 +21,21 @@ from steno.cli.common import ExitCode, exit_code
 from steno.cli.main import COMMANDS, load_command, make_app
 from steno.config.showing import reference
 from steno.observability.vocabulary import BUCKETS_S, EVENTS, FIELDS, METRICS
-from steno_sim import bulk, control, event_socket, faults, oauth, recorded, scenario, segments_score
+from steno_sim import (
+    archive_score,
+    bulk,
+    control,
+    event_socket,
+    faults,
+    oauth,
+    recorded,
+    scenario,
+    segments_score,
+)
+from steno_sim.archive import finding as archive_finding
+from steno_sim.archive import service as archive_service
+from steno_sim.archive import settings as archive_settings
+from steno_sim.archive import store as archive_store
 from steno_sim.calls.faults import FAULTS
 from steno_sim.calls.rules import RULES
 from steno_sim.cli import app as simulator
@@ -188,6 +202,11 @@ SIMULATOR_PARTS = (
     ("Recordings and downloads", platform),
     ("Presigned addresses", store),
     ("Settings of jobs and recordings", recordings_settings),
+    ("Stored transcripts", archive_service),
+    ("Store of transcripts", archive_store),
+    ("Finding conversations", archive_finding),
+    ("Settings of stored transcripts", archive_settings),
+    ("Scoring archived transcripts", archive_score),
     ("Webhook receiver", receiver),
     ("Answers of the webhook receiver", script),
 )
@@ -208,7 +227,9 @@ def simulator_page() -> Iterator[str]:
         "file without serving anything, and `steno-sim score` holds an export of speaker segments "
         "against the truth of a run. Transcription jobs and the platform's recordings are served "
         "always; `--recordings N` prints ids for `steno transcribe`, and `steno-sim webhooks` "
-        "receives webhooks and checks who signed them.\n"
+        "receives webhooks and checks who signed them. So are stored transcripts, of any size with "
+        "`--archive size=1GB`; `steno-sim transcript` writes one to a file, and `steno-sim "
+        "archive-score` holds an archived one against what was stored.\n"
     )
     for title, module in SIMULATOR_PARTS:
         yield f"## {title}\n"

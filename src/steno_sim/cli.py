@@ -1,7 +1,8 @@
 """The command ``steno-sim``: the simulator alone, on one port (or two, with a backup region).
 
 ``steno-sim call`` is the other direction: it dials a server of call audio. ``steno-sim events``
-writes recorded events, ``steno-sim score`` holds an export against the truth, and ``steno-sim
+writes recorded events, ``steno-sim score`` holds an export against the truth, ``steno-sim
+transcript`` and ``steno-sim archive-score`` do the same for stored transcripts, and ``steno-sim
 webhooks`` receives webhooks.
 """
 
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from steno_sim.archive.command import EXAMPLE as TRANSCRIPT_EXAMPLE
+from steno_sim.archive.command import SCORE_EXAMPLE as ARCHIVE_SCORE_EXAMPLE
+from steno_sim.archive.command import archive_score, transcript
 from steno_sim.calls.command import EXAMPLE as CALL_EXAMPLE
 from steno_sim.calls.command import call
 from steno_sim.recorded_command import EXAMPLE as EVENTS_EXAMPLE
@@ -39,6 +43,8 @@ app = typer.Typer(add_completion=True, pretty_exceptions_enable=False, rich_mark
 app.command("call", help=CALL_EXAMPLE)(call)
 app.command("events", help=EVENTS_EXAMPLE)(events)
 app.command("score", help=SCORE_EXAMPLE)(score)
+app.command("transcript", help=TRANSCRIPT_EXAMPLE)(transcript)
+app.command("archive-score", help=ARCHIVE_SCORE_EXAMPLE)(archive_score)
 app.command("webhooks", help=WEBHOOKS_EXAMPLE)(webhooks)
 
 _EXAMPLE = """A Genesys Cloud simulator for development and tests: OAuth, the transcript stream,

@@ -180,7 +180,7 @@ def platform(
     runs = []
     # The head tells a length that follows from how many phrases there are.
     around = _platform_around(out, talks, ids, 0) if size else []
-    each = max(1, (size - sum(map(len, around))) // len(talks))
+    each = max(1, (size - sum(map(len, around))) // len(talks)) if size else 0
     for number, talk in enumerate(talks):
         pattern = [_phrase(out, turn, talk) for turn in talk.turns]
         runs.append(_run(out, pattern, 4, count=counts[number] if counts else 0, size=each))

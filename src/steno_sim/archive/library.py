@@ -75,12 +75,16 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file of transcripts: the document of a conversation, or one of the platform's."""
+    """A file of transcripts: the document of a conversation, or one of the platform's.
+
+    ``version`` is 0 unless files change.
+    """
 
     conversation: str
     shape: Shape
     leg: int = 0
     part: int = 0
+    version: int = 0
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -312,7 +316,7 @@ class Library:
                 _talk(
                     settings,
                     found.id,
-                    f"{file.leg}/{file.part}/{run}",
+                    f"{file.leg}/{file.part}/{run}" + "/later" * file.version,
                     LANGUAGES[(first + run) % len(LANGUAGES)],
                     ROUND_TURNS if size else count,
                     starts_ms,

@@ -64,6 +64,8 @@ Links and downloads:
 ``expired_status``          403, or 410
 ``range etag``              the store knows ``Range``, and sends ``ETag`` (true, true)
 ``gzip``                    ``Content-Encoding: gzip`` for who accepts it, of whole files (false)
+``changing``                each link leads to another version of its file than the one before
+                            (false; not of played conversations)
 ``redirects``               302 answers before the file (0)
 ``length``                  ``right``, ``none`` (chunked), ``long`` or ``short`` by a byte
 ``checksum``                ``x-amz-checksum-sha256`` for files up to 16 MB (true)
@@ -162,6 +164,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     range: bool = True
     etag: bool = True
     gzip: bool = False
+    changing: bool = False
     redirects: int = 0
     length: Literal["right", "none", "long", "short"] = "right"
     checksum: bool = True

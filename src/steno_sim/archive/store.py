@@ -14,11 +14,13 @@ import asyncio
 import base64
 import hashlib
 import random
+import re
 import time
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
+import msgspec
 from aiohttp import web
 
 from steno_sim.archive.bodies import Body
@@ -39,6 +41,7 @@ STORE_PATH = "/transcript-store/"
 _CHECKED_BYTES = 16_000_000
 _KEPT = 256
 _MAX_LINKS = 100_000
+_NAME = re.compile(r"(document|platform)-(\d+)-(\d+)-(\d)\.json")
 
 
 class Store:
@@ -70,6 +73,8 @@ class Store:
     def link(self, base: str, file: File) -> str:
         """Give a presigned link to a file; its life begins now."""
         self.issued += 1
+        if self._settings.changing:
+            file = msgspec.structs.replace(file, version=self.issued % 2)
         return self._signer.address(base, _path(file, 0))
 
     def stats(self) -> dict[str, object]:
@@ -229,17 +234,17 @@ _LENGTHS = {"right": 0, "none": 0, "long": 1, "short": -1}
 
 
 def _path(file: File, hop: int) -> str:
-    name = "document" if file.shape == "document" else f"platform-{file.leg}-{file.part}"
+    name = f"{file.shape}-{file.leg}-{file.part}-{file.version}"
     return f"{STORE_PATH}{hop}/{file.conversation}/{name}.json"
 
 
 def _file(request: web.Request) -> File | None:
-    shape, *place = request.match_info["name"].removesuffix(".json").split("-")
-    shapes: dict[str, Shape] = {"document": "document", "platform": "platform"}
-    if shape not in shapes or len(place) not in (0, 2):
+    match = _NAME.fullmatch(request.match_info["name"])
+    if match is None:
         return None
-    leg, part = map(int, place or ("0", "0"))
-    return File(request.match_info["conversation"], shapes[shape], leg, part)
+    shape: Shape = "document" if match[1] == "document" else "platform"
+    leg, part, version = map(int, match.groups()[1:])
+    return File(request.match_info["conversation"], shape, leg, part, version)
 
 
 def _tag(file: File, body: Body) -> str:
