@@ -24,6 +24,8 @@ call can be compared with one another, not with those of another day or machine.
                         redacted, written in each format
 ``recordings-load``     a batch of transcription jobs with faults: time, requests, CPU and memory,
                         nothing lost and nothing submitted twice
+``archive``             MB per CPU-second and memory of archiving a stored transcript, beside
+                        another build where STENO_BASELINE names one
 ======================  ====================================================================
 """
 
@@ -69,6 +71,9 @@ MEASUREMENTS = {
         3600,
     ),
     "recording-words": Measurement("recording_words.py", (), ("--runs", "20"), 300),
+    "archive": Measurement(
+        "archive.py", ("--runs", "1"), ("--runs", "3", "--sizes", "50MB", "300MB", "1GB"), 3600
+    ),
     "recordings-load": Measurement(
         "recordings_load.py", ("--jobs", "500"), ("--jobs", "5000"), 3600
     ),
