@@ -664,26 +664,27 @@ class TranscriptParser:
     def _read_apart(self, frame: _Frame, group: list[tuple[int, int]]) -> None:
         """Read elements each by itself, the bad ones told apart from the good."""
         good: list[Segment] = []
-        raw: list[bytes] = []
         bad: list[BadElement] = []
+        begin = group[0][0]
+        reached = begin
         try:
             for start, end in group:
-                value = bytes(self._buffer[start:end])
                 try:
-                    segment = self._read_one(frame, value, start)
+                    segment = self._read_one(frame, start, end)
                 except Unreadable as exc:
                     index = self._index + len(good) + len(bad)
                     bad.append(BadElement(index, self._base + start, exc.field))
                     continue
                 if bad:
-                    self._give_run(frame, good, raw, bad)
-                    good, raw, bad = [], [], []
+                    self._give_run(frame, (begin, reached), good, bad)
+                    begin, good, bad = start, [], []
                 good.append(segment)
-                raw.append(value)
+                reached = end
         finally:
-            self._give_run(frame, good, raw, bad)
+            self._give_run(frame, (begin, reached), good, bad)
 
-    def _read_one(self, frame: _Frame, value: bytes, start: int) -> Segment:
+    def _read_one(self, frame: _Frame, start: int, end: int) -> Segment:
+        value = bytes(self._buffer[start:end])
         try:
             if frame.kind is Kind.PHRASES:
                 return phrase_of(value, self._started_ms())
@@ -693,14 +694,18 @@ class TranscriptParser:
             raise
 
     def _give_run(
-        self, frame: _Frame, good: list[Segment], raw: list[bytes], bad: list[BadElement]
+        self,
+        frame: _Frame,
+        span: tuple[int, int],
+        good: list[Segment],
+        bad: list[BadElement],
     ) -> None:
-        """Give good elements and the bad ones that followed them."""
+        """Give good elements, which make up ``span``, and the bad ones that followed them."""
         if not good and not bad:
             return
         room = max(self._limits.bad_elements - self._bad, 0)
-        joined = b",".join(raw) if self._wants_raw(frame) and good else None
-        self._give(good, joined, tuple(bad[:room]))
+        raw = bytes(self._buffer[slice(*span)]) if good and self._wants_raw(frame) else None
+        self._give(good, raw, tuple(bad[:room]))
         self._index += len(bad)
         self._bad += len(bad)
 
@@ -727,8 +732,8 @@ class TranscriptParser:
         """
         if self._end is None:
             self._end = ValueEnd(self._position)
-            if self._buffer[self._position] not in _LONG:
-                most = min(most, self._limits.field_bytes)
+        if self._buffer[self._position] not in _LONG and most > self._limits.field_bytes:
+            most, limit = self._limits.field_bytes, "field_bytes"
         end = self._end.find(self._buffer)
         if len(self._stack) + self._end.deepest > self._limits.depth:
             self._beyond("depth", self._position)
