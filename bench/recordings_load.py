@@ -174,7 +174,7 @@ async def measured(given: argparse.Namespace, one: Rig, sim: int, hooks: int) ->
     beside_s = {"simulator": cpu_s(sim), **({"receiver": cpu_s(hooks)} if hooks else {})}
     requests, stats = await one.requests(), await one.job_stats()
     if hooks:
-        await hooks_settled(one)
+        await one.hooks_settled()
     verdict = await one.verdict()
     if not await one.audit_is_sound():
         verdict.audit.append("steno audit verify found something")
@@ -204,15 +204,6 @@ async def measured(given: argparse.Namespace, one: Rig, sim: int, hooks: int) ->
         "rate_limit": given.rate_limit,
         "words": list(one.jobs.words),
     }
-
-
-async def hooks_settled(one: Rig) -> None:
-    """Run the product once more, if need be, until every webhook arrived."""
-    for _ in range(5):
-        if not (await one.verdict()).webhooks:
-            return
-        await asyncio.sleep(1)
-        await one.done()
 
 
 def by_status(requests: dict[str, int]) -> dict[str, int]:

@@ -12,7 +12,9 @@ a job comes to them:
 ``file.after``       the transcript stands in its place, nothing else is stored
 ``record.after``     the record is durable, the job is not ended
 ``end.after``        the job is ended, nobody was told
-``audit.before``     the same, right before the audit log is told
+``hook.before``      the same, right before the webhook is called
+``hook.after``       the receiver has the webhook, nobody knows
+``audit.before``     right before the audit log is told
 ``audit.after``      the audit log has the entry, and the end is not settled
 ``settle.after``     everything is done
 ===================  ======================================================================
@@ -34,15 +36,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
+from yarl import URL
 
 from steno.adapters.audit_log import AuditLog
 from steno.adapters.exports.targets import FileTarget
 from steno.adapters.job_store import SqliteJobStore
 from steno.adapters.platform_http import RecordingJobsApi
+from steno.adapters.sinks.posting import Answer, Poster
 from steno.adapters.store_sqlite import SqliteStore
 from steno.core.audit_chain import AuditEntry
 from steno.core.records import Record
@@ -53,7 +57,7 @@ from steno.wire.recording_jobs import JobAnswer
 
 PLACES = (
     *("submit.before", "submit.after", "file.middle", "file.after", "record.after"),
-    *("end.after", "audit.before", "audit.after", "settle.after"),
+    *("end.after", "hook.before", "hook.after", "audit.before", "audit.after", "settle.after"),
 )
 
 
@@ -81,6 +85,7 @@ def watch(kill: Killer) -> None:
     """Tell the killer of every place, from the adapters that the service works with."""
     submit, move, settle = RecordingJobsApi.submit, SqliteJobStore.move, SqliteJobStore.settle
     record, append, write = SqliteStore.submit, AuditLog.append, FileTarget.write
+    post = Poster.post
 
     async def submitted(
         self: RecordingJobsApi, request: TranscriptionRequest, *, key: str, limit_s: float
@@ -113,6 +118,12 @@ def watch(kill: Killer) -> None:
         kill("audit.after")
         return number
 
+    async def posted(self: Poster, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
+        kill("hook.before")
+        answer = await post(self, url, headers, body)
+        kill("hook.after")
+        return answer
+
     def written(self: FileTarget, conversation: str, chunks: Iterator[bytes]) -> int:
         def halves() -> Iterator[bytes]:
             for chunk in chunks:
@@ -129,6 +140,7 @@ def watch(kill: Killer) -> None:
     SqliteJobStore.settle = settled  # type: ignore[method-assign]
     SqliteStore.submit = recorded  # type: ignore[method-assign]
     AuditLog.append = appended  # type: ignore[method-assign]
+    Poster.post = posted  # type: ignore[method-assign]
     FileTarget.write = written  # type: ignore[method-assign]
 
 

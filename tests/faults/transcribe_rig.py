@@ -172,6 +172,14 @@ class Rig:
             secrets=secrets,
         )
 
+    async def hooks_settled(self) -> None:
+        """Run the product again while webhooks wait for their next attempt."""
+        for _ in range(5):
+            if not (await self.verdict()).webhooks:
+                return
+            await asyncio.sleep(1)
+            await self.done()
+
     async def audit_is_sound(self) -> bool:
         """Run ``steno audit verify``."""
         done = await asyncio.create_subprocess_exec(
