@@ -18,10 +18,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc.aio
 import msgspec
 import numpy as np
 import pytest
+from aiohttp import web
 
 from steno.adapters.job_store import JobReader
 from steno.adapters.state_dir import StateDir
@@ -94,6 +96,7 @@ class Run:
         self.folder = folder
         self.sim = sim
         self.speech = speech
+        self.url = ""
         self.state = StateDir(folder / "state")
         self.stop = asyncio.Event()
         self.told: list[Line] = []
@@ -110,7 +113,7 @@ class Run:
             "transcribe.retry_max_s": 0.02,
             "transcribe.settle_s": 1.0,
             "observability.listen": "",
-            "platform.host": self.sim.url,
+            "platform.host": self.url or self.sim.url,
             "platform.client_id": DEFAULT_CLIENT_ID,
             "platform.client_secret": Secret(DEFAULT_CLIENT_SECRET),
             "speech.address": self.speech,
@@ -378,12 +381,13 @@ async def test_no_more_is_ordered_than_can_be_worked_on(tmp_path: Path) -> None:
         recordings = some(run, 12)
         for one in recordings:
             give(run, one, file_of(lead("yes.")))
-        run.sim.inject(kind="answer", path="/recording-store/*", status=503, for_s=1.0)
+        run.sim.inject(kind="answer", path="/recording-store/*", status=503, for_s=60.0)
         going = asyncio.create_task(run.go(*recordings, audio_concurrency=1, retries=1000))
         while run.sim.platform.batches.submitted < engines.AHEAD:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
         assert run.sim.platform.batches.submitted == engines.AHEAD
+        run.sim.region.faults.clear()
         outcome = await going
         assert outcome.tally.states == Counter(completed=12)
         assert run.sim.platform.batches.submitted == 12
@@ -446,3 +450,130 @@ async def test_no_link_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[st
         for text in (logs.out, logs.err):
             assert "recording-store" not in text
             assert "Signature" not in text
+
+
+# --- finished transcripts --------------------------------------------------------------------
+
+
+class Stored:
+    """Gives the simulated recordings transcripts, which are asked for by their communication.
+
+    It stands in front of the simulator and passes everything else on to it.
+    """
+
+    def __init__(self, sim: Simulator, words: list[dict[str, Any]]) -> None:
+        self.sim = sim
+        self.url = ""
+        self.words = words
+        self.missing: set[str] = set()
+        self.asked: Counter[str] = Counter()
+        self.authorised = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        app = web.Application()
+        app.router.add_get(
+            "/api/v2/speechandtextanalytics/conversations/{c}/communications/{s}/transcripturl",
+            self._where,
+        )
+        app.router.add_get("/store/{s}", self._file)
+        app.router.add_route("*", "/{rest:.*}", self._pass)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{port}"
+        async with aiohttp.ClientSession() as self.session:
+            try:
+                yield
+            finally:
+                await runner.cleanup()
+
+    async def _where(self, request: web.Request) -> web.Response:
+        name = request.match_info["s"]
+        self.asked[name] += 1
+        if name in self.missing:
+            return web.json_response({"code": "not.found", "status": 404}, status=404)
+        return web.json_response({"url": f"{self.url}/store/{name}?Signature=planted"})
+
+    async def _file(self, request: web.Request) -> web.Response:
+        self.authorised += "Authorization" in request.headers
+        phrases = [{"phraseIndex": 0, "participantPurpose": "external", "words": self.words}]
+        return web.json_response({"startTime": 0, "transcripts": [{"phrases": phrases}]})
+
+    async def _pass(self, request: web.Request) -> web.Response:
+        headers = {k: v for k, v in request.headers.items() if k != "Host"}
+        async with self.session.request(
+            request.method,
+            self.sim.url + request.path_qs,
+            headers=headers,
+            data=await request.read(),
+        ) as answer:
+            kept = {"Content-Type": answer.headers.get("Content-Type", "")}
+            return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+
+
+def session_of(one: Recording) -> str:
+    found: str = one.facts()["sessionId"]
+    return found
+
+
+def stored_words(one: Recording) -> list[dict[str, Any]]:
+    at = one.start_ms
+    return [
+        {"word": text, "confidence": 0.5, "startTimeMs": at + 1000 * n, "duration": 500}
+        for n, text in enumerate(("we", "have", "it"))
+    ]
+
+
+async def test_a_finished_transcript_is_taken_as_it_is(tmp_path: Path) -> None:
+    """By the communication of the recording; no token goes to the store."""
+    async with running(tmp_path) as run:
+        (one,) = some(run, 1)
+        stored = Stored(run.sim, stored_words(one))
+        async with stored.running():
+            run.url = stored.url
+            outcome = await run.go(one, engine="transcript")
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+        assert said(words_of(run, one)) == {"external": "we have it"}
+        assert run.records()[0].metrics["word_error_rate"] == 0.5
+        assert (stored.asked[session_of(one)], stored.authorised) == (1, 0)
+        assert run.sim.platform.batches.submitted == 0
+
+
+async def test_a_transcript_is_waited_for_only_so_long_after_the_recording(
+    tmp_path: Path,
+) -> None:
+    """These recordings ended long ago, unless somebody waits for months."""
+    async with running(tmp_path) as run:
+        (one,) = some(run, 1)
+        stored = Stored(run.sim, stored_words(one))
+        stored.missing.add(session_of(one))
+        async with stored.running():
+            run.url = stored.url
+            patient = asyncio.create_task(run.go(one, engine="transcript", transcript_wait_s=1e12))
+            while stored.asked[session_of(one)] < 3:
+                await asyncio.sleep(0.01)
+            stored.missing.clear()
+            outcome = await patient
+            assert outcome.tally.states == Counter(completed=1)
+            stored.missing.add(session_of(one))
+            outcome = await run.go(one, engine="transcript", options={"again": "all"})
+            assert outcome.tally.reasons == Counter(transcript_missing=1)
+
+
+async def test_a_transcript_comes_before_the_audio_where_there_is_one(tmp_path: Path) -> None:
+    """Nothing is fetched or recognised for it."""
+    async with running(tmp_path, layouts=("mono",)) as run:
+        has, lacks = some(run, 2)
+        give(run, lacks, file_of(lead(CUSTOMER)))
+        stored = Stored(run.sim, stored_words(has))
+        stored.missing.add(session_of(lacks))
+        async with stored.running():
+            run.url = stored.url
+            outcome = await run.go(has, lacks, transcript_first=True)
+        assert outcome.tally.states == Counter(completed=2), run.jobs()
+        assert said(words_of(run, has)) == {"external": "we have it"}
+        assert said(words_of(run, lacks)) == {"": CUSTOMER}
+        assert run.sim.platform.batches.submitted == 1
