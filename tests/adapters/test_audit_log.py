@@ -238,6 +238,14 @@ def test_another_place_has_a_head_note_of_its_own(tmp_path: Path) -> None:
     assert AuditPlaces.of(state, state / "transcription_audit.jsonl") == usual
 
 
+def test_a_state_directory_has_one_head_note_however_it_is_written() -> None:
+    """Relative or absolute: the same log with another head note would look cut off."""
+    relative, absolute = Path("state"), Path("state").absolute()
+    assert AuditPlaces.of(relative).head.absolute() == AuditPlaces.of(absolute).head
+    named = AuditPlaces.of(relative, absolute / "transcription_audit.jsonl")
+    assert named.head.name == AuditPlaces.of(relative).head.name
+
+
 # --- keys ---
 
 

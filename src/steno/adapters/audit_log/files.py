@@ -55,7 +55,7 @@ class AuditPlaces(msgspec.Struct, frozen=True):
         usual = state_root / "transcription_audit.jsonl"
         path = usual if log is None else Path(os.path.abspath(log))
         tail = ""
-        if path != Path(os.path.abspath(usual)):
+        if log is not None and path != Path(os.path.abspath(usual)):
             tail = f"-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
         return cls(
             log=path,
