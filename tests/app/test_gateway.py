@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steno.app import run_gateway
+from steno.app.gateway import run_gateway
 from steno.config import Config, load
 from steno.core.records import Kind, Record
 from steno.core.secret import Secret

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from faults.gateway_oracle import Line, newest, read_lines, searched
-from steno.app import run_gateway
+from steno.app.gateway import run_gateway
 from steno.config import load
 from steno.core.secret import Secret
 from steno.observability import LogTelemetry

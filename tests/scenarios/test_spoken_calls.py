@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from steno.adapters.speech.engines.choosing import choose_engine
-from steno.app import run_gateway
 from steno.app.capability import RunOptions
+from steno.app.gateway import run_gateway
 from steno.config import load
 from steno.core.secret import Secret
 from steno.observability import LogTelemetry

@@ -1,5 +1,4 @@
-"""The composition root: builds every object from the settings, and nothing else does."""
+"""The composition root: builds every object from the settings, and nothing else does.
 
-from steno.app.gateway import run_gateway
-
-__all__ = ["run_gateway"]
+Nothing is imported here: a command that needs one part does not pay for the others.
+"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,8 +17,7 @@ import msgspec
 from steno.adapters.archive_store import Archive as ArchivePlace
 from steno.adapters.archive_store import ArchiveSettings, open_archive
 from steno.adapters.exports.targets import ReaderGone, Target, require_target, target_of
-from steno.app.capability import make_redactor
-from steno.app.platform import utc_us
+from steno.app.redactor import make_redactor
 from steno.archive.criteria import Criteria
 from steno.archive.listing import Listing
 from steno.archive.passage import Observer, Passage, PassageSettings, Passed
@@ -144,7 +144,7 @@ class Shop:
             found.conversation,
             communication=found.communication,
             made_with=self.made_with,
-            at_us=utc_us(),
+            at_us=time.time_ns() // 1000,
         )
 
     def begin(

@@ -13,10 +13,10 @@ from steno.adapters.sealing import load_sealer
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite import SqliteStore
 from steno.app.platform import utc_us
+from steno.app.redactor import make_redactor
 from steno.config import Config
 from steno.core.language import LanguageRule
 from steno.ports import LiveFeed, ModelSwitcher, Telemetry
-from steno.redaction.redactor import Redactor
 from steno.spine.machine import Machine
 from steno.spine.pipeline import Pipeline, PipelineSettings
 from steno.spine.service import SpineService, SpineSettings
@@ -85,16 +85,6 @@ class Capability:
             return finished
         await self.closing(timeout_s)
         return await self.spine.finish(timeout_s=timeout_s) and finished
-
-
-def make_redactor(config: Config) -> Redactor:
-    """Build the redactor of the settings."""
-    redaction = config.redaction
-    return Redactor(
-        mask=redaction.mask.value,
-        languages=redaction.languages,
-        default_region=redaction.default_region,
-    )
 
 
 def make_pipeline(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from steno.adapters.platform_http import NotificationsApi
 from steno.adapters.store_sqlite.timeline import TimelineReader
-from steno.app.capability import Capability, RunOptions, Shared, make_redactor, make_spine
+from steno.app.capability import Capability, RunOptions, Shared, make_spine
 from steno.app.exports import ExportRequest, export_once, is_appended, request_of, require_export
 from steno.app.platform import (
     Platform,
@@ -27,6 +27,7 @@ from steno.app.platform import (
     timing,
     utc_us,
 )
+from steno.app.redactor import make_redactor
 from steno.config import Config, OAuthShape, SegmentSource
 from steno.core.failover import FailoverPolicy
 from steno.core.records import Draft

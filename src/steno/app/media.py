@@ -10,8 +10,9 @@ from steno.adapters.audio_server import AudioServer, ServerSettings
 from steno.adapters.bearer import make_verifier, origin_allowed
 from steno.adapters.speech.identifiers.choosing import choose_identifiers
 from steno.adapters.speech.voice import SileroModel, make_voice_activity
-from steno.app.capability import Capability, Shared, make_pipeline, make_redactor, make_spine
+from steno.app.capability import Capability, Shared, make_pipeline, make_spine
 from steno.app.platform import hosts_of, utc_us
+from steno.app.redactor import make_redactor
 from steno.app.speech import open_recogniser
 from steno.config import Config
 from steno.errors import UnsupportedAudio

@@ -17,11 +17,11 @@ from steno.adapters.audit_log import AuditLog, AuditPlaces
 from steno.adapters.job_store import SqliteJobStore
 from steno.adapters.state_dir import StateDir
 from steno.app.audit_entries import EntriesOf, actor
-from steno.app.capability import make_redactor
 from steno.app.engines import engine_of, needs_conversations
 from steno.app.gateway import Delivery, open_delivery
 from steno.app.job_webhooks import drain_webhooks, job_webhooks, receiver_rules
 from steno.app.platform import Platform, hosts_of, open_platform, utc_us
+from steno.app.redactor import make_redactor
 from steno.config import Config, OAuthShape
 from steno.errors import StorageError
 from steno.observability import LogTelemetry

@@ -178,8 +178,8 @@ async def _gateway(
     recogniser: Recogniser | None,
 ) -> tuple[dict[str, Any], PlayReport | None]:
     """Run a gateway on the simulator until everything has been said and delivered."""
-    from steno.app import run_gateway
     from steno.app.capability import RunOptions
+    from steno.app.gateway import run_gateway
     from steno.config import load
     from steno.core.secret import Secret
     from steno.observability import LogTelemetry

@@ -234,9 +234,9 @@ async def _run(
     events: tuple[str, ...],
     stop: asyncio.Event,
 ) -> int:
-    from steno.app import run_gateway
     from steno.app.capability import RunOptions
     from steno.app.exports import is_appended
+    from steno.app.gateway import run_gateway
 
     progress = Progress("read", unit="MB", scale=1e-6)
     totals = await run_gateway(

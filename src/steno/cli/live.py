@@ -150,8 +150,8 @@ def follow(settings: Config, out: Output, features: Collection[str]) -> None:
 async def _followed(
     settings: Config, out: Output, features: Collection[str], stop: asyncio.Event
 ) -> dict[str, Any]:  # Any: facts of several types
-    from steno.app import run_gateway
     from steno.app.capability import RunOptions
+    from steno.app.gateway import run_gateway
 
     export_now = None
     if collects := "diarisation" in features:
