@@ -369,7 +369,7 @@ def ignored_values() -> bytes:
     pieces += [b",[%d,[%d]]" % (place, place) for place in range(4000)]
     pieces += [b'],"topics":{"k":0']
     pieces += [b',"k%d":{"v":%d}' % (place, place) for place in range(4000)]
-    pieces += [b'},"numbers":[0', *(b",%d.5" % place for place in range(30_000)), b"]}"]
+    pieces += [b'},"numbers":[0', *(b",%d.5" % place for place in range(80_000)), b"]}"]
     return b'{"transcripts":[{"analytics":%b,"phrases":[]}]}' % b"".join(pieces)
 
 

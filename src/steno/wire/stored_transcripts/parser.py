@@ -72,6 +72,7 @@ PASSED_WHOLE_BYTES = 64 << 10
 """Up to this size what nobody asked for is waited for and passed over whole; larger is entered."""
 
 _GROUP_BYTES = 256 << 10
+_GROUP = 1000
 _GUESSES = 3
 _FEW = 16
 _MARK = re.compile(rb'\{[ \t\n\r]*+"[^"\\]{0,64}"|[{\["]|')
@@ -372,6 +373,8 @@ class TranscriptParser:
             case Place.NEXT | Place.FIRST if byte == _OBJECT_END:
                 self._pop()
             case Place.FIRST | Place.ANOTHER if byte == _QUOTE:
+                if frame.kind is Kind.IGNORED and self._at_once(frame):
+                    return True
                 return self._take_key(frame)
             case Place.COLON if byte == _COLON:
                 frame.place = Place.VALUE
@@ -405,7 +408,7 @@ class TranscriptParser:
             self._wrong(frame.key)
         kept = _KEPT.get(frame.kind)
         if kind is None and (kept is None or frame.key not in kept):
-            return self._pass_over(frame, byte)
+            return self._pass_over(frame)
         value = self._whole_value(self._limits.field_bytes, "field_bytes")
         if value is None:
             return False
@@ -453,8 +456,9 @@ class TranscriptParser:
         elif text or key not in self._texts:
             self._texts["conversation" if key == "conversationId" else key] = text
 
-    def _pass_over(self, frame: _Frame, byte: int) -> bool:
+    def _pass_over(self, frame: _Frame) -> bool:
         """Pass over a value that nobody asked for; a large list or object is entered instead."""
+        byte = self._buffer[self._position]
         if byte in (_LIST, _OBJECT):
             value = self._whole_value(PASSED_WHOLE_BYTES, "")
             if value is None:
@@ -484,50 +488,49 @@ class TranscriptParser:
             case Place.NEXT | Place.FIRST if byte == _LIST_END:
                 self._pop()
             case Place.FIRST | Place.ANOTHER if byte not in _NO_VALUE:
-                return self._take_elements(frame, byte)
+                return self._take_elements(frame)
             case _:
                 self._malformed(self._base + self._position)
         return True
 
-    def _take_elements(self, frame: _Frame, byte: int) -> bool:
+    def _take_elements(self, frame: _Frame) -> bool:
         if frame.kind is Kind.TRANSCRIPTS:
-            if byte != _OBJECT:
+            if self._buffer[self._position] != _OBJECT:
                 self._wrong("transcripts")
             self._push(_Frame(Kind.TRANSCRIPT, is_list=False))
             return True
         if frame.kind is not Kind.PARTICIPANTS and self._at_once(frame):
             return True
-        if frame.kind is Kind.IGNORED:
-            return self._pass_over(frame, byte)
-        return self._one_by_one(frame)
+        if self._one_by_one(frame):
+            return True
+        return frame.kind is Kind.IGNORED and self._pass_over(frame)
 
     def _at_once(self, frame: _Frame) -> bool:
-        """Read all elements up to the last place where one seems to begin; False if none did."""
+        """Read all up to the last place where one more seems to begin; False if none was read."""
         at_hand = len(self._buffer) - self._position
         end = self._base + len(self._buffer)
         if at_hand < AT_ONCE_MIN_BYTES or end < frame.not_before:
             return False
         cut = self._guess(frame)
-        if cut < 0:
-            return False
-        try:
-            self._read_to(frame, cut)
-        except (msgspec.ValidationError, Unreadable):
-            return self._at_once_with_bad(frame, cut)
-        except (msgspec.DecodeError, RecursionError) as exc:
-            # Other lists may follow whose elements begin in the same way.
-            length = list_end(exc)
-            if length is None or not self._at_once_to_end(frame, length):
-                frame.not_before = end + at_hand
-                return False
-            return True
-        frame.place = Place.ANOTHER
-        self._passed(cut + 1 - self._position)
-        return True
+        if cut >= 0:
+            try:
+                self._read_to(frame, cut)
+                frame.place = Place.ANOTHER
+                return self._passed(cut + 1 - self._position)
+            except (msgspec.ValidationError, Unreadable):
+                return self._at_once_with_bad(frame, cut)
+            except (msgspec.DecodeError, RecursionError) as exc:
+                # Other lists may follow whose elements begin in the same way.
+                length = list_end(exc)
+                if length is not None and self._at_once_to_end(frame, length):
+                    return True
+        frame.not_before = end + at_hand
+        return False
 
     def _at_once_to_end(self, frame: _Frame, length: int) -> bool:
-        """Read all elements of a list that is no longer than this."""
-        close = self._buffer.rfind(b"]", self._position, self._position - 1 + length)
+        """Read all that is left of a list or object that is no longer than this."""
+        closer = b"]" if frame.is_list else b"}"
+        close = self._buffer.rfind(closer, self._position, self._position - 1 + length)
         if close < 0:
             return False
         try:
@@ -535,14 +538,13 @@ class TranscriptParser:
         except _UNREAD:
             return False
         frame.place = Place.NEXT
-        self._passed(close - self._position)
-        return True
+        return self._passed(close - self._position)
 
     def _at_once_with_bad(self, frame: _Frame, cut: int) -> bool:
         """Read all elements up to a comma, bad ones among them."""
         origin = self._position - 1
         try:
-            with self._bracketed(cut) as block:
+            with self._bracketed(frame, cut) as block:
                 spans = spans_of(block)
         except (msgspec.DecodeError, RecursionError):
             return False
@@ -554,7 +556,9 @@ class TranscriptParser:
     def _guess(self, frame: _Frame) -> int:
         """Return where the last comma before an element seems to be; -1 if nowhere."""
         buffer = self._buffer
-        if frame.mark is None:
+        if not frame.is_list:
+            frame.mark = b'"'
+        elif frame.mark is None:
             found = _MARK.match(buffer, self._position)
             assert found is not None
             frame.mark = found[0]
@@ -571,20 +575,20 @@ class TranscriptParser:
         return -1
 
     def _read_to(self, frame: _Frame, cut: int) -> None:
-        """Read the elements before ``cut``."""
-        with self._bracketed(cut) as block:
+        """Read what stands before ``cut``."""
+        with self._bracketed(frame, cut) as block:
             segments = self._decoded(frame, block)
         if frame.kind is not Kind.IGNORED:
             raw = bytes(self._buffer[self._position : cut]) if self._wants_raw(frame) else None
             self._give(segments, raw)
 
     @contextmanager
-    def _bracketed(self, cut: int) -> Iterator[memoryview]:
+    def _bracketed(self, frame: _Frame, cut: int) -> Iterator[memoryview]:
         """Lend the bytes before ``cut`` with brackets in place of the two around them."""
         buffer = self._buffer
         kept = buffer[cut]
-        buffer[self._position - 1] = _LIST
-        buffer[cut] = _LIST_END
+        buffer[self._position - 1] = _LIST if frame.is_list else _OBJECT
+        buffer[cut] = _LIST_END if frame.is_list else _OBJECT_END
         try:
             with memoryview(buffer) as whole, whole[self._position - 1 : cut + 1] as block:
                 yield block
@@ -626,15 +630,22 @@ class TranscriptParser:
         """Find the ends of elements with one comma between each; as ``_one_by_one``."""
         buffer = self._buffer
         begun = self._position
+        most, limit = self._limits.element_bytes, "element_bytes"
+        if frame.kind is Kind.IGNORED:
+            most, limit = PASSED_WHOLE_BYTES, ""
         while True:
-            end = self._value_end(self._limits.element_bytes, "element_bytes")
+            end = self._value_end(most, limit)
             if end < 0:
                 return False
             group.append((self._position, end))
             self._passed(end - self._position)
             frame.place = Place.NEXT
             comma = after_space(buffer, end)
-            if end - begun > _GROUP_BYTES or buffer[comma : comma + 1] != b",":
+            if (
+                len(group) >= _GROUP
+                or end - begun > _GROUP_BYTES
+                or buffer[comma : comma + 1] != b","
+            ):
                 return True
             frame.place = Place.ANOTHER
             self._position = comma + 1
@@ -659,10 +670,15 @@ class TranscriptParser:
             self._read_group(frame, group[:half])
             self._read_group(frame, group[half:])
         else:
-            self._give(segments, block if self._wants_raw(frame) else None)
+            if frame.kind is not Kind.IGNORED:
+                self._give(segments, block if self._wants_raw(frame) else None)
 
     def _read_apart(self, frame: _Frame, group: list[tuple[int, int]]) -> None:
         """Read elements each by itself, the bad ones told apart from the good."""
+        if frame.kind is Kind.IGNORED:
+            for start, end in group:
+                self._syntax(bytes(self._buffer[start:end]), start)
+            return
         good: list[Segment] = []
         bad: list[BadElement] = []
         begin = group[0][0]
