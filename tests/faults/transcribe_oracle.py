@@ -34,6 +34,7 @@ from steno_sim.recordings.talk import Said
 
 _MARK: Final = re.compile(r" (?=[?!:;])")
 MASK: Final = re.compile(r"\[[A-Z][A-Z0-9_]*\]")
+_SEARCHED: Final = 300  # recordings whose secrets are looked for in every file: it takes a while
 _ERRORS: Final = {
     "failed": "ServiceFailed",
     "no_result": "ResultMissing",
@@ -322,9 +323,11 @@ def _judge_audit(
 def _judge_leaks(
     verdict: Verdict, wanted: Mapping[str, Expectation], out: Path, state: Path
 ) -> None:
-    """Look for what was planted in the transcripts, and for all of it in what is left besides."""
+    """Look for what was planted in each transcript; for some of it in all that is left besides."""
     rest = b"".join(each.read_bytes() for each in state.glob("*") if each.is_file())
-    for name, expected in wanted.items():
+    for number, (name, expected) in enumerate(wanted.items()):
+        if number == _SEARCHED:
+            rest = b""
         if expected.error:
             continue
         path = out / f"{name}.txt"
