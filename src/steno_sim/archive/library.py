@@ -318,7 +318,7 @@ class Library:
                     found.id,
                     f"{file.leg}/{file.part}/{run}" + "/later" * file.version,
                     LANGUAGES[(first + run) % len(LANGUAGES)],
-                    ROUND_TURNS if size else count,
+                    _round(file.shape, size) if size else count,
                     starts_ms,
                     found.fate == "bad",
                 )
@@ -354,6 +354,11 @@ class Library:
         if settings.language != "mixed":
             return LANGUAGES.index(settings.language)
         return draw(settings.seed, conversation, "language").randrange(len(LANGUAGES))
+
+
+def _round(shape: Shape, size: int) -> int:
+    """Give the turns of a round: about all of a small file, else as many as are made at most."""
+    return min(ROUND_TURNS, 1 + size // (150 if shape == "document" else 1000))
 
 
 @lru_cache(maxsize=16)
