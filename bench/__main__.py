@@ -20,6 +20,7 @@ call can be compared with one another, not with those of another day or machine.
 ``audiohook``           CPU and memory per AudioHook call, and how soon calls are opened
 ``diarisation``         CPU per event and memory from recorded events, and from a live socket, to
                         stored segments; time and memory of exports to each format
+``recording-audio``     CPU per hour of a recording's audio, decoded, resampled and sent; memory
 ``recording-words``     CPU per word of a finished transcript of an hour: read, joined to turns,
                         redacted, written in each format
 ``recordings-load``     a batch of transcription jobs with faults: time, requests, CPU and memory,
@@ -69,6 +70,9 @@ MEASUREMENTS = {
         ("--segments", "50000", "--seconds", "5"),
         ("--segments", "100000", "1000000", "--rates", "200", "1000", "--seconds", "20"),
         3600,
+    ),
+    "recording-audio": Measurement(
+        "recording_audio.py", ("--hours", "0.1"), ("--hours", "4"), 1800
     ),
     "recording-words": Measurement("recording_words.py", (), ("--runs", "20"), 300),
     "archive": Measurement(
