@@ -475,6 +475,18 @@ async def test_redirects_are_not_followed() -> None:
     assert [seen.path for seen in server.seen] == ["/hook"]
 
 
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
+async def test_a_redirect_leads_nowhere_else(status: int) -> None:
+    """Neither to this machine nor to another of the operator's, whatever its kind."""
+    async with scripted(says(200)) as inside:
+        for place in (url_of(inside), f"//127.0.0.1:{inside.host.port}/secret"):
+            redirect = says(status, None, Location=place)
+            async with scripted(redirect) as server, bench(url_of(server)) as made:
+                assert await made.outcome() == Retry("RedirectRefused", 5.0)
+            assert len(server.seen) == 1
+        assert inside.seen == []
+
+
 async def test_of_a_gigabyte_64_kilobytes_are_read() -> None:
     """The status counts; the answer's end is not waited for."""
     sent = 0
@@ -673,6 +685,19 @@ async def test_a_slow_host_has_its_bound_and_others_go_on() -> None:
         "http://[ff02::1]:{port}/", "http://１２７.０.０.１:{port}/", "http://good.example:99999/",
         "ftp://127.0.0.1:{port}/", "gopher://127.0.0.1:{port}/", "file:///etc/passwd", "nonsense",
         "http://127.0.0.1:{port}/\r\nX: y", "https:///path",
+        # Further forms of this machine, each of which some resolver or router understands.
+        "http://0X7F000001:{port}/", "http://0x7f.0.0.0x1:{port}/", "http://0177.1:{port}/",
+        "http://127.0.0.1.:{port}/", "http://127.00.00.01:{port}/", "http://4294967297:{port}/",
+        "http://0x17f000001:{port}/", "http://[::127.0.0.1]:{port}/", "http://[::1%25lo]:{port}/",
+        "http://[0:0:0:0:0:ffff:7f00:0001]:{port}/", "http://[::ffff:0:7f00:1]:{port}/",
+        "http://[64:ff9b:1::7f00:1]:{port}/", "http://[64:ff9b::127.0.0.1]:{port}/",
+        "http://[2001:0:7f00:1::]:{port}/", "http://[2002:a00:1::1]:{port}/",
+        "http://[fe80::5efe:7f00:1]:{port}/", "http://[fec0::1]:{port}/",
+        "http://[::ffff:169.254.169.254]/latest/meta-data/", "http://2852039166/",
+        "http://0xa9fea9fe/", "http://0251.0376.0251.0376/", "http://[fd00:ec2::254]/",
+        "http://127.0.0.1\t:{port}/", "http:127.0.0.1:{port}/", "http:/127.0.0.1:{port}/",
+        "http:///127.0.0.1:{port}/", "//127.0.0.1:{port}/", "http://①②⑦.⓪.⓪.①:{port}/",
+        "http://127.0.0.1:{port}#@good.example/",
     ],
 )  # fmt: skip
 async def test_addresses_that_lead_inside_are_refused_for_good(url: str) -> None:
@@ -711,6 +736,8 @@ class Names:
     [
         ["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["::1"], ["::ffff:127.0.0.1"], ["10.0.0.1"],
         ["169.254.169.254"], ["100.64.0.1"], ["224.0.0.1"], ["64:ff9b::7f00:1"], ["2002:7f00:1::"],
+        ["8.8.8.8", "::ffff:127.0.0.1"], ["64:ff9b:1::7f00:1"], ["2001:0:7f00:1::"], ["0.0.0.0"],
+        ["::"], ["::7f00:1"], ["fe80::1"], ["fd00:ec2::254"], ["192.168.0.1"], ["172.16.0.1"],
     ],
 )  # fmt: skip
 async def test_names_that_lead_inside_get_no_connection(addresses: list[str]) -> None:
