@@ -11,21 +11,28 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
 from obstore import exceptions as failures
 
 from steno.adapters.archive_store.bucket import PART_BYTES, Bucket, failure_of
-from steno.adapters.archive_store.claims import Chain, Claim
+from steno.adapters.archive_store.claims import Chain, Claim, ClaimLost
 from steno.adapters.archive_store.content import Encoder, Piece, stored_sums
-from steno.adapters.archive_store.place import compared, finished_manifest, keep_manifest
+from steno.adapters.archive_store.place import (
+    compared,
+    finished_manifest,
+    keep_manifest,
+    manifest_of,
+)
 from steno.errors import IntegrityError, StorageError
 from steno.ports.archive import Archived, Manifest, NewItem, WriteOutcome
 
 _GATHERED: Final = 1024 * 1024
 _WAITING: Final = 2
-_LOOK_S: Final = 0.5
+_LOOK_S: Final = 0.25
+_LOOKS: Final = 4
 
 
 class BucketWriter:
@@ -95,22 +102,39 @@ class BucketWriter:
         if not self._bucket.put_new(key, bytes(self._kept), _attributes(self._item)):
             return None
         claims = self._chain.wait()
-        was_claimed = claims.number >= 0
         if stored_sums(self._bucket.pieces(key)) != (manifest.size, manifest.sha256):
-            if was_claimed:
-                return None  # the claimant had not seen ours, and its content is the one
+            if claims.number >= 0 or self._is_others():
+                return None  # who put it had not seen ours, and that content is the one
             raise IntegrityError("what was read back is not what was written")
-        kept = keep_manifest(self._bucket, manifest, ours=not was_claimed)
-        if was_claimed:
+        kept = keep_manifest(self._bucket, manifest, ours=claims.number < 0)
+        if claims.number >= 0:
             self._chain.tidy()
         return kept
+
+    def _is_others(self) -> bool:
+        """Tell whether what lies there was put by somebody at the same instant as ours.
+
+        Some stores let two create the same, and the later stays; its writer puts a manifest soon.
+        """
+        for _ in range(_LOOKS):
+            if self._bucket.size(manifest_of(self._item)) is not None:
+                return True
+            time.sleep(_LOOK_S)
+        return False
 
     def _finish_large(self, manifest: Manifest) -> Manifest | None:
         if self._upload is None or self._claim is None:
             return None
         key = self._item.key
         self._upload.write(self._kept)
-        self._claim.check()
+        try:
+            self._claim.check()
+        except ClaimLost:
+            self._upload.abort()
+            self._chain.wait()
+            if self._bucket.size(key) is None:
+                raise
+            return None
         if self._bucket.size(key) is not None:
             return None
         self._upload.finish()

@@ -6,6 +6,10 @@ holder to stay it, every third of a lease; anybody else once the last one has ru
 given back. So all it takes is a store that can refuse to create twice, and nobody has to compare
 versions. The chain is read from its beginning, not listed: listings may lag. Clocks of writers
 have to agree to within a part of a lease. When the manifest is complete the chain goes.
+
+Some stores look for the object and put it afterwards (Swift): of two puts at the same instant both
+seem to have created it, and the later stays. Therefore a link is read back, and looked at once
+more before the next one: a second is enough for it to be settled.
 """
 
 from __future__ import annotations
@@ -26,6 +30,10 @@ _US: Final = 1_000_000
 _RENEWALS_IN_A_LEASE: Final = 3
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 2.0
+
+
+class ClaimLost(StorageError):
+    """Somebody else has the key now."""
 
 
 class Smalls(Protocol):
@@ -76,7 +84,7 @@ class Claim:
         """Find out, by renewing it, that the claim is still ours.
 
         Raises:
-            StorageError: Somebody else has the key now.
+            ClaimLost: Somebody else has the key now.
             TransportError, AuthError: The store cannot be asked.
         """
         with self._lock:
@@ -105,16 +113,18 @@ class Claim:
             with self._lock:
                 try:
                     self._renew()
-                except StorageError:
+                except ClaimLost:
                     return
                 except StenoError:
                     continue  # the store is away; the claim may run out
 
     def _renew(self) -> None:
+        if not self._lost and not self._chain.has(self._last):
+            self._lost = True
         renewed = None if self._lost else self._chain.put_next(self._last)
         if renewed is None:
             self._lost = True
-            raise StorageError("somebody else has taken over the archiving of this transcript")
+            raise ClaimLost("somebody else has taken over the archiving of this transcript")
         self._last = renewed
 
 
@@ -180,11 +190,14 @@ class Chain:
             claimant=mine.claimant,
             claimed_until_us=mine.until_us,
         )
-        if self._place.create(self._link(mine.number), msgspec.json.encode(link)):
-            return mine
-        # A put whose answer was lost, and that was repeated, finds its own work.
+        self._place.create(self._link(mine.number), msgspec.json.encode(link))
+        # Created or not: a put whose answer was lost, and that was repeated, finds its own work.
+        return mine if self.has(mine) else None
+
+    def has(self, mine: Last) -> bool:
+        """Tell whether a link is still the one that we put."""
         found = self._read(mine.number)
-        return found if found is not None and found.claimant == mine.claimant else None
+        return found is not None and found.claimant == self._claimant
 
     def _wait(self, last: Last, *, past_object: bool = False) -> Last | None:
         """Return the end of the chain once it is nobody's; None once the object is there.

@@ -188,7 +188,7 @@ class Folder:
 
     def _names(self, path: Path, name: str) -> Iterator[Listed]:
         try:
-            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(path), key=_sorted_as_whole_names)
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
@@ -312,6 +312,10 @@ class FolderWriter:
     def _drop(self) -> None:
         if self._part is not None:
             self._part.remove()
+
+
+def _sorted_as_whole_names(entry: os.DirEntry[str]) -> str:
+    return f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 
 def _blocks(fd: int) -> Iterator[Piece]:
