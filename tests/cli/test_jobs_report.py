@@ -12,7 +12,9 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from recordings.job_server import JobServer
 from recordings.test_report import completed, job
+from recordings.transcribe_command import Command, some_ids
 from steno.adapters.job_store import SqliteJobStore
 from steno.adapters.state_dir import StateDir
 from steno.cli.common import ExitCode
@@ -143,3 +145,21 @@ def test_a_run_is_told_before_the_work_that_its_page_has_no_place(tmp_path: Path
     with pytest.raises(ConfigError):
         require_page(tmp_path / "nowhere/report.html", setting="--report")
     require_page(tmp_path / "report.html", setting="--report")
+
+
+async def test_a_run_writes_the_page_of_its_jobs(tmp_path: Path) -> None:
+    """`steno transcribe --report`: those known before count too, of earlier runs no others."""
+    first, second = some_ids(2)
+    out = tmp_path / "report.html"
+    async with JobServer().running() as server:
+        command = Command(tmp_path, server.url)
+        assert (await command.run("transcribe", first))[0] == 0
+        code, _, err = await command.run("transcribe", second, "--report", str(out))
+        assert code == 0, err
+        assert "<p>1 job, 1 completed</p>" in out.read_text()
+        code, _, err = await command.run("transcribe", first, second, "--report", str(out))
+        assert code == 0, err
+        assert "<p>2 jobs, 2 completed</p>" in out.read_text()
+        assert "hello" not in out.read_text()
+        code, _, _ = await command.run("transcribe", first, "--report", str(tmp_path / "no/r.html"))
+        assert code == ExitCode.USAGE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,7 @@ from steno.cli.common import (
     make_telemetry,
     run_async,
 )
+from steno.cli.jobs_report import require_page, write_run_page
 
 if TYPE_CHECKING:
     from steno.app.recordings import Outcome, TranscribeOptions
@@ -121,6 +123,14 @@ def transcribe(
     batch: Annotated[
         str, typer.Option(metavar="NAME", help="Name by which `steno jobs` finds these jobs.")
     ] = "",
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="At the end, write an HTML page about the jobs of this run (of its batch) here.",
+            show_default=False,
+        ),
+    ] = None,
     again: Annotated[
         Literal["failed", "all"] | None,
         typer.Option(
@@ -184,6 +194,8 @@ def transcribe(
         out = "-" if len(ids) == 1 and not file and not json else ""
     _require_one(ids, file, out, reference)
     require_out(out)
+    if report is not None:
+        require_page(report, setting="--report")
     progress = Progress("ended", unit="jobs")
     options = TranscribeOptions(
         batch=batch,
@@ -197,7 +209,7 @@ def transcribe(
     )
     with contextlib.ExitStack() as stack:
         lines = _lines(ids, file, rules_of(settings), defaults, stack)
-        code = run_async(lambda stop: _run(settings, lines, options, stop, told, progress))
+        code = run_async(lambda stop: _run(settings, lines, options, stop, told, progress, report))
     raise typer.Exit(code)
 
 
@@ -208,10 +220,12 @@ async def _run(
     stop: Any,  # Any: asyncio.Event, imported only when run
     told: Output,
     progress: Progress,
+    report: Path | None,
 ) -> ExitCode:
     from steno.adapters.state_dir import StateDir
     from steno.app.recordings import transcribe as carry_out
 
+    began_us = time.time_ns() // 1000
     try:
         outcome = await carry_out(
             settings,
@@ -234,6 +248,15 @@ async def _run(
     else:
         for line in table_of(summary):  # not where transcripts may go
             told.note(line)
+    if report is not None:
+        write_run_page(
+            report,
+            StateDir(settings.state_dir).jobs,
+            setting="--report",
+            batch=options.batch,
+            ids=outcome.added.ids,
+            since_us=began_us,
+        )
     return code
 
 
