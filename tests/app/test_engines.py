@@ -36,7 +36,7 @@ from steno.core.secret import Secret
 from steno.errors import ConfigError
 from steno.observability import LogTelemetry
 from steno.ports.jobs import Job, TranscriptionRequest
-from steno.recordings import engines
+from steno.recordings import engines, media_sources
 from steno.recordings.requests import BadLine, Line, read_arguments
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
 from steno_sim.recordings.catalogue import Recording
@@ -273,7 +273,7 @@ async def test_an_order_without_a_status_ends_when_it_is_full_and_quiet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such answers were seen."""
-    monkeypatch.setattr(engines, "QUIET_S", 0.1)
+    monkeypatch.setattr(media_sources, "QUIET_S", 0.1)
     async with running(tmp_path, missing_status=1.0, layouts=("mono",)) as run:
         (one,) = some(run, 1)
         give(run, one, file_of(lead(CUSTOMER)))
@@ -373,6 +373,18 @@ async def test_a_restart_does_recognition_again_and_nothing_else_twice(tmp_path:
         assert run.sim.platform.batches.submitted == 1
         assert run.sim.platform.store.downloads == 2
         assert said(words_of(run, one)) == {"": " ".join([CUSTOMER] * 40)}
+
+
+async def test_an_order_without_an_answer_is_given_again(tmp_path: Path) -> None:
+    """It binds nobody: there is no list to look into, and none is needed."""
+    async with running(tmp_path, layouts=("mono",)) as run:
+        (one,) = some(run, 1)
+        give(run, one, file_of(lead(CUSTOMER)))
+        run.sim.inject(kind="lose_answer", path="/api/v2/recording/batchrequests", method="POST")
+        outcome = await run.go(one)
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+        assert run.jobs()[0].submissions == 2
+        assert run.sim.platform.batches.submitted == 2
 
 
 async def test_no_more_is_ordered_than_can_be_worked_on(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from steno.errors import (
 from steno.observability import LogTelemetry
 from steno.ports.jobs import JobState, TranscriptionRequest
 from steno.ports.speech import Recogniser, SpeechListener, SpeechStream, StreamSpec
-from steno.recordings import engines
-from steno.recordings.engines import AHEAD, FORGOTTEN_S, AudioEngine, BatchSource
+from steno.recordings.engines import AHEAD, FORGOTTEN_S, AudioEngine
 from steno.recordings.job import REMEDIES, JobMachine, Reason, failure_of, job_id, plan
+from steno.recordings.media_sources import BatchSource, Media
 from steno.wire.batch_download import BatchResult, BatchState, Link, RecordingMedia
 from steno.wire.http import RateBudget
 from steno.wire.recording_jobs import JobAnswer, JobStatus
@@ -204,7 +204,7 @@ async def test_a_batch_without_a_status_needs_a_quiet_time_without_growth() -> N
     told = []
     for at_s, each in zip((0.0, 6.0, 7.0, 11.0, 12.0), seen, strict=True):
         clock.now, platform.states = at_s, [each]
-        told.append(isinstance(await source.media("b", REQUEST), engines.Media))
+        told.append(isinstance(await source.media("b", REQUEST), Media))
     assert told == [False, False, False, False, True]
 
 
@@ -231,4 +231,4 @@ async def test_a_file_told_twice_is_fetched_once() -> None:
     platform, clock = Platform(), Clock()
     platform.states = [state("https://a/1", "https://a/1", named=True)]
     found = await BatchSource(platform, turn=turn, clock=clock).media("b", REQUEST)
-    assert found == engines.Media((Link("https://a/1"),), 7)
+    assert found == Media((Link("https://a/1"),), 7)

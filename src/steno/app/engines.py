@@ -19,7 +19,7 @@ from steno.ports import Telemetry
 from steno.recordings.calls import ApiOf, JobApi
 
 if TYPE_CHECKING:
-    from steno.recordings.engines import TranscriptEngine
+    from steno.recordings.transcript_engine import TranscriptEngine
 
 Turn = Callable[[], Awaitable[None]]
 
@@ -117,7 +117,7 @@ class _Builder:
 
     def transcripts(self) -> TranscriptEngine:
         """Return the engine of finished transcripts."""
-        from steno.recordings.engines import TranscriptEngine
+        from steno.recordings.transcript_engine import TranscriptEngine
 
         return TranscriptEngine(
             self._platform,
@@ -137,13 +137,9 @@ class _Builder:
         from steno.adapters.audio_files import open_audio
         from steno.app.speech import open_recogniser
         from steno.recordings.audio_jobs import HearingSettings
-        from steno.recordings.engines import (
-            AudioEngine,
-            BatchSource,
-            FormatSource,
-            MediaSource,
-            TranscriptFirst,
-        )
+        from steno.recordings.engines import AudioEngine
+        from steno.recordings.media_sources import BatchSource, FormatSource, MediaSource
+        from steno.recordings.transcript_engine import TranscriptFirst
 
         wanted, speech = self._config.transcribe, self._config.speech
         if not (speech.address or speech.engine) or speech.engine == "none":

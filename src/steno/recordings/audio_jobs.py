@@ -109,6 +109,7 @@ async def words_of(
 
     Args:
         paths: Its files; they begin at the same time.
+        conversation: Name by which the recogniser knows it; not used by another at the same time.
         language: BCP 47 tag that the recogniser is told.
         zero_us: Start of the recording, UTC microseconds, to which the words' times are added.
 
@@ -252,6 +253,7 @@ class _Lane:
         self._spec = spec
         self._speaker = speaker
         self._at = 0
+        self._is_finished = False
         self._number = 0
         self._answered = 0
         self._marks: deque[tuple[int, int]] = deque()  # number of a chunk, and where it ends
@@ -286,8 +288,9 @@ class _Lane:
 
     def finish(self) -> None:
         """No audio follows."""
-        if self.stream is not None:
-            self.stream.finish()
+        assert self.stream is not None
+        self._is_finished = True
+        self.stream.finish()
 
     def abort(self) -> None:
         """Let go of the stream."""
@@ -318,7 +321,7 @@ class _Lane:
                             "the recogniser cannot do such audio", code="audio.refused"
                         )
                     )
-                elif event.cause:
+                elif event.cause or not self._is_finished:
                     self._fail(EngineUnavailable("the recogniser ended early", code="speech.ended"))
             case StreamChanged():
                 self.is_away = event.state is StreamState.AWAY
