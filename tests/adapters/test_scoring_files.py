@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steno.adapters.scoring import Document, Piece, read_document
-from steno.adapters.scoring.words import normalised
+from steno.core.quality import normalised
 from steno.core.subtitles import rttm_line
 from steno.errors import ConfigError
 

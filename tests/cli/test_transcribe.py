@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import uuid
 from collections import Counter
@@ -45,6 +46,26 @@ async def test_a_batch_tells_bad_lines_and_fails(tmp_path: Path) -> None:
     assert summary["ended"] == {"completed": 1, "failed": 0, "cancelled": 0}
     assert (summary["bad_lines"], summary["exit_code"]) == (2, 1)
     assert msgspec.json.decode((tmp_path / f"{first}.json").read_bytes())["recording_id"] == first
+
+
+async def test_a_reference_gives_true_error_rates_beside_the_estimate(tmp_path: Path) -> None:
+    """By words and by characters, of what was said and not of what redaction left."""
+    reference = tmp_path / "said.txt"
+    reference.write_text("Hello here,\ncard number 4111 1111 1111 1111!\n")
+    async with JobServer().running() as server:
+        command = Command(tmp_path, server.url)
+        known = ("transcribe", some_ids(1)[0], "--reference", str(reference))
+        code, out, _ = await command.run(*known, "--json")
+        assert code == 0
+        summary = msgspec.json.decode(out)
+        _, _, err = await command.run(*known, "--again", "all")
+    words, characters = (summary["against_reference"][kind] for kind in ("words", "characters"))
+    assert (words["units"], words["substitutions"], words["rate"]) == (8, 1, 0.125)
+    assert (characters["deletions"], characters["insertions"]) == (0, 1)
+    assert summary["mean_word_error_rate"] == 0.1
+    assert summary["word_error_rate_is"] == "estimate (1 - mean confidence)"
+    assert re.search(r"mean word error rate +0\.1000, an estimate \(1 - mean confidence\)", err)
+    assert re.search(r"\nword error rate +0\.1250, against the reference", err)
 
 
 @pytest.mark.parametrize(

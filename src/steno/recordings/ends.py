@@ -69,6 +69,7 @@ class Ends:
         written: Reads what earlier processes entered.
         first_s: How long an entry waits for the first attempt of its webhook.
         side_by_side: Ends of earlier processes that are settled at once.
+        turn_s: How long a webhook is held back here.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Ends:
         *,
         first_s: float = FIRST_S,
         side_by_side: int = 256,
+        turn_s: float = TURN_S,
     ) -> None:
         self.desk = WebhookDesk(self._told_later)
         """Takes the outcomes of webhooks."""
@@ -91,6 +93,7 @@ class Ends:
         self._telemetry = telemetry
         self._first_s = first_s
         self._side_by_side = side_by_side
+        self._turn_s = turn_s
         self._records: Records | None = None
         self._owed: set[str] = set()
         self._is_known = asyncio.Event()  # what earlier processes owe
@@ -202,7 +205,7 @@ class Ends:
         """
         news = self._news.setdefault(job_id, asyncio.Event())
         try:
-            async with asyncio.timeout(TURN_S):
+            async with asyncio.timeout(self._turn_s):
                 await self._is_known.wait()
                 while True:
                     news.clear()

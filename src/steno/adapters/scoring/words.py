@@ -5,18 +5,12 @@ Source: Watanabe et al., CHiME-6 Challenge, 2020 (concatenated minimum-permutati
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
 from steno.adapters.scoring.pieces import Piece
-
-_APOSTROPHES: Final = str.maketrans("’ʼ＇", "'''")
-_NO_WORD: Final = re.compile(r"[^\w\s']|_")
-_EDGES: Final = re.compile(r"(?<!\w)'+|'+(?!\w)")
+from steno.core.quality import normalised
 
 
 class WordErrors(msgspec.Struct, frozen=True, gc=False):
@@ -79,7 +73,8 @@ def compare_words(
     A speaker's pieces count in order of their start, or as they come where they have no times.
 
     Args:
-        verbatim: Compare words as they are written; else ``normalised``.
+        verbatim: Compare words as they are written; else ``normalised``
+            (``core.quality`` states the rules).
     """
     from meeteval.wer.wer.cp import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
         cp_word_error_rate,
@@ -112,12 +107,3 @@ def _said(pieces: Sequence[Piece], *, verbatim: bool) -> dict[str, str]:
             text.split() if verbatim else normalised(text).split()
         )
     return {who: " ".join(said) for who, said in words.items() if said}
-
-
-def normalised(text: str) -> str:
-    """Return text without what is spelling alone: case, punctuation, forms of one letter.
-
-    Apostrophes inside words stay. Numbers stay as they are written: "20" is not "twenty".
-    """
-    plain = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
-    return " ".join(_EDGES.sub(" ", _NO_WORD.sub(" ", plain)).split())
