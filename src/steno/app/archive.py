@@ -17,6 +17,7 @@ import msgspec
 from steno.adapters.archive_store import Archive as ArchivePlace
 from steno.adapters.archive_store import ArchiveSettings, open_archive
 from steno.adapters.exports.targets import ReaderGone, Target, require_target, target_of
+from steno.app.archive_extras import ExtraOptions, Maker, Making
 from steno.app.redactor import make_redactor
 from steno.archive.criteria import Criteria
 from steno.archive.listing import Listing
@@ -48,8 +49,7 @@ class ArchiveOptions:
         strict: A segment that cannot be read fails its transcript.
         keep_truncated: What is complete of a truncated file is kept.
         again: What is archived already is fetched and compared.
-        extras: Makes further outputs of a transcript: observers of its segments, and what
-            they are put in their places by.
+        extras: Further outputs: pictures, peaks, a page.
         on_result: Told of each transcript.
         on_bytes: Told of bytes received.
     """
@@ -63,7 +63,7 @@ class ArchiveOptions:
     strict: bool = False
     keep_truncated: bool = False
     again: bool = False
-    extras: Callable[[FoundTranscript], tuple[list[Observer], list[Extra]]] | None = None
+    extras: ExtraOptions = field(default_factory=ExtraOptions)
     on_result: Callable[[Result], None] = lambda result: None
     on_bytes: Callable[[int], None] = lambda received: None
 
@@ -112,13 +112,13 @@ class Shop:
         self._options = options
         self._place = place
         self._redactor = make_redactor(config) if config.archive.redact else None
-        self._redactions: dict[int, SegmentRedaction] = {}
+        self._maker = Maker(options.extras) if options.extras.any_each else None
         self._listings = _Listings(options.out) if options.out else None
 
     @property
     def lists(self) -> bool:
         """Whether transcripts that are archived already are read again."""
-        return self._listings is not None or self._options.extras is not None
+        return self._listings is not None or self._maker is not None
 
     @property
     def analyses(self) -> bool:
@@ -158,6 +158,9 @@ class Shop:
         observers: list[Observer] = []
         extras: list[Extra] = []
         listing = None
+        making: Making | None = None
+        if self._maker is not None:
+            making, observers, extras = self._maker.begin(found)
         if self._listings is not None:
             listed = self._listings.begin(found)
             extras.append(listed)
@@ -166,11 +169,8 @@ class Shop:
                 conversation=found.conversation,
                 criteria=options.criteria,
                 rate=self._config.archive.sample_rate,
+                energies=making.sound.energies if making and making.sound else None,
             )
-        if options.extras is not None:
-            more, placed = options.extras(found)
-            observers += more
-            extras += placed
         kept = options.criteria if options.kept_filtered and not again else None
         return Work(
             Passage(
@@ -183,15 +183,19 @@ class Shop:
                 observers=observers,
                 spool=_spool,
                 settings=PassageSettings(
-                    strict=options.strict,
-                    keep_truncated=options.keep_truncated,
-                    kept=kept,
-                    roles_early=bool(observers),
+                    strict=options.strict, keep_truncated=options.keep_truncated, kept=kept
                 ),
             ),
             extras,
             redaction,
+            making.outside_count if making is not None else int,
         )
+
+    def tell(self, result: Result) -> None:
+        """Take a result onto the page of all and pass it on."""
+        if self._maker is not None:
+            self._maker.tell(result)
+        self._options.on_result(result)
 
     def close(self) -> None:
         """Show listings that are one file of all transcripts.
@@ -201,6 +205,8 @@ class Shop:
         """
         if self._listings is not None:
             self._listings.close()
+        if self._maker is not None:
+            self._maker.close()
 
 
 # --- listings --------------------------------------------------------------------------------
@@ -349,9 +355,8 @@ def archive_file(
             outcome = Outcome.WRITTEN if written else Outcome.SAME
             summary = bytes(archived.manifest.summary) or summary
         work.commit(passed)
-        shop.close()
         entities, withheld = work.redacted()
-        return Result(
+        result = Result(
             found.conversation,
             outcome,
             summary=msgspec.Raw(summary),
@@ -360,7 +365,11 @@ def archive_file(
             entities=entities,
             withheld=withheld,
             truncated_at=passed.truncated_at,
+            outside_audio=work.outside(),
         )
+        shop.tell(result)
+        shop.close()
+        return result
 
 
 def rfc3339_now() -> str:

@@ -158,7 +158,7 @@ async def archive_conversations(
                 store=place,
                 records=delivery.store,
                 draft=drafts_of(source.host_group, place.url_of) if place is not None else None,
-                on_result=options.on_result,
+                on_result=shop.tell,
                 on_bytes=options.on_bytes,
             ),
             concurrency=config.archive.concurrency,

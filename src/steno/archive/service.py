@@ -75,6 +75,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
         summary: The document's summary as JSON, with the analysis under ``analysis``.
         bad, bad_segments: Segments that could not be read: how many, and the first ones.
         truncated_at: Byte at which it breaks off, where that was accepted.
+        outside_audio: Segments that do not lie in the audio at hand.
         error: Class of what went wrong; ``detail`` the sentence for people.
     """
 
@@ -87,6 +88,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     entities: dict[str, int] = {}
     withheld: int = 0
     truncated_at: int | None = None
+    outside_audio: int = 0
     error: str = ""
     detail: str = ""
 
@@ -103,11 +105,16 @@ class Extra(Protocol):
 
 @dataclass(slots=True)
 class Work:
-    """What one transcript is passed through; made by ``Workshop.begin``."""
+    """What one transcript is passed through; made by ``Workshop.begin``.
+
+    Attributes:
+        outside: Tells how many segments lie outside the audio that is at hand.
+    """
 
     passage: Passage
     extras: Sequence[Extra] = ()
     redaction: SegmentRedaction | None = None
+    outside: Callable[[], int] = int
 
     def commit(self, passed: Passed) -> None:
         """Put everything in its place. Blocks."""
@@ -385,6 +392,7 @@ class ArchiveService:
             entities=entities,
             withheld=withheld,
             truncated_at=passed.truncated_at,
+            outside_audio=work.outside(),
         )
 
     async def _known(self, found: FoundTranscript, held: Manifest) -> Result:

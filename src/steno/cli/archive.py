@@ -155,6 +155,28 @@ def archive(
         bool,
         typer.Option("--analysis", help="Add talk shares, overlap, silence to the summary."),
     ] = False,
+    audio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The conversation's audio: levels of segments, and which lie outside it.",
+            show_default=False,
+        ),
+    ] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Draw who speaks when: .svg or .png.", show_default=False
+        ),
+    ] = None,
+    peaks: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Peaks of --audio, for players.", show_default=False),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="A page of all, with pictures.", show_default=False),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="A segment that cannot be read fails its transcript.")
     ] = False,
@@ -201,6 +223,7 @@ def archive(
         },
     )
     from steno.app.archive import ArchiveOptions, require_options
+    from steno.app.archive_extras import ExtraOptions, require_extras
     from steno.config import require_archive
 
     criteria = _criteria(role, participant, interaction, after, before, min_confidence)
@@ -219,8 +242,10 @@ def archive(
         again=again,
         on_result=told.take if file is not None else told.each,
         on_bytes=told.on_bytes,
+        extras=ExtraOptions(audio or "", picture or "", peaks or "", report or ""),
     )
     require_options(settings, options)
+    require_extras(options.extras, several=file is None and len(conversations or ()) != 1)
     if file is not None:
         _refuse_mixture(conversations, ids, since)
         raise typer.Exit(_file(settings, file, conversation, options, told))
@@ -276,12 +301,9 @@ def _file(
         with contextlib.suppress(OSError):
             told.total = Path(file).stat().st_size
     try:
-        result = archive_file(
-            settings, file, options, conversation=conversation, stdin=sys.stdin.buffer
-        )
+        archive_file(settings, file, options, conversation=conversation, stdin=sys.stdin.buffer)
     finally:
         told.progress.end()
-    told.take(result)
     return told.end(alone=True)
 
 
@@ -407,6 +429,10 @@ class _Told:
                 f"{result.conversation}: breaks off at byte {result.truncated_at};"
                 " what was complete is kept"
             )
+        if result.outside_audio:
+            self._output.note(
+                f"{result.conversation}: {result.outside_audio} segments lie outside the audio"
+            )
         if result.error:
             self._output.note(f"{result.conversation}: {result.detail}")
         if len(self._rows) < _MAX_ROWS:
@@ -498,7 +524,7 @@ def line_of(result: Result) -> dict[str, Any]:
     if result.communication:
         line["communication"] = result.communication
     line["summary"] = msgspec.json.decode(bytes(result.summary)) if result.summary else None
-    for name in ("bad", "entities", "withheld", "truncated_at", "error"):
+    for name in ("bad", "entities", "withheld", "truncated_at", "outside_audio", "error"):
         if value := getattr(result, name):
             line[name] = value
     return line
