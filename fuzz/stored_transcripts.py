@@ -22,11 +22,11 @@ from mutation import Mutator, Report
 from conformance.stored_oracle import Refused, Told, read_whole
 from steno.core.stored import FieldsRead, ParticipantsRead, SegmentBatch, StoredPart
 from steno.errors import RemoteProtocolError
-from steno.wire.stored_transcripts import LIMITS, TranscriptParser, parser
+from steno.wire.stored_transcripts import LIMITS, TranscriptParser, lists
 
 GROWTH_MAX_MB = 32
 WARM_UP = 20_000
-SIZES = ((parser.AT_ONCE_MIN_BYTES, parser.PASSED_WHOLE_BYTES), (2, 8), (2, 1 << 16), (1024, 100))
+SIZES = ((lists.AT_ONCE_MIN_BYTES, lists.PASSED_WHOLE_BYTES), (2, 8), (2, 1 << 16), (1024, 100))
 """Files here are small; smaller sizes lead them through what large ones meet."""
 CANNOT = ("RecursionError", "_TooLong")
 """What a plain decode has trouble with, and the parser has not."""
@@ -206,7 +206,7 @@ def main() -> int:
         body = mutator.next()
         pieces = random.choice((0, 0, 1, 3))
         cuts = sorted(random.randrange(len(body) + 1) for _ in range(pieces))
-        parser.AT_ONCE_MIN_BYTES, parser.PASSED_WHOLE_BYTES = random.choice(SIZES)
+        lists.AT_ONCE_MIN_BYTES, lists.PASSED_WHOLE_BYTES = random.choice(SIZES)
         try:
             report.count(compare(body, cuts))
         except Exception as exc:  # noqa: BLE001  # what a target is for

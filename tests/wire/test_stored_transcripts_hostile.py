@@ -18,7 +18,8 @@ from conformance.fuzz_examples import examples
 from conformance.stored_oracle import Refused, Told, read_whole
 from steno.core.stored import FieldsRead, ParticipantsRead, Segment, SegmentBatch, StoredPart
 from steno.errors import RemoteProtocolError
-from steno.wire.stored_transcripts import Limits, TranscriptParser, parse_stored, parser
+from steno.wire.stored_transcripts import Limits, TranscriptParser, lists, parse_stored
+from steno.wire.stored_transcripts.frames import Frame
 
 MISLEADING = (
     '"},{"start_time":1,"end_time":2,"text":"',
@@ -179,8 +180,8 @@ def test_every_file_says_what_its_plain_decode_says(
     body: bytes, cuts: list[int], at_once: int
 ) -> None:
     """Any order of keys, any layout, any cuts; few bytes at a time or many at once."""
-    before = parser.AT_ONCE_MIN_BYTES, parser.PASSED_WHOLE_BYTES
-    parser.AT_ONCE_MIN_BYTES, parser.PASSED_WHOLE_BYTES = at_once, 8 * at_once
+    before = lists.AT_ONCE_MIN_BYTES, lists.PASSED_WHOLE_BYTES
+    lists.AT_ONCE_MIN_BYTES, lists.PASSED_WHOLE_BYTES = at_once, 8 * at_once
     try:
         try:
             expected = read_whole(body)
@@ -190,7 +191,7 @@ def test_every_file_says_what_its_plain_decode_says(
             return
         assert read(body, cuts) == expected
     finally:
-        parser.AT_ONCE_MIN_BYTES, parser.PASSED_WHOLE_BYTES = before
+        lists.AT_ONCE_MIN_BYTES, lists.PASSED_WHOLE_BYTES = before
 
 
 @settings(max_examples=examples(50))
@@ -404,26 +405,25 @@ def list_fed(reading: TranscriptParser, body: bytes, size: int) -> list[StoredPa
 
 
 @pytest.mark.parametrize("at", ["end", "all"])
-def test_strings_written_to_mislead_cost_time_at_most_in_proportion(at: str) -> None:
+def test_what_looks_like_a_segment_inside_one_costs_time_at_most_in_proportion(
+    at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guesses that are wrong are few: the same decode is not tried for every one of them."""
-    lie = '"},{"start_time":1,"end_time":2,"text":"' * 2500
-    good = [{"start_time": 1, "end_time": 2, "text": "t" if at == "end" else lie[:400]}] * 500
-    body = json.dumps([*good, {"start_time": 1, "end_time": 2, "text": lie}]).encode()
-    reading = CountingParser()
-    for start in range(0, len(body), 16_384):
-        reading.feed(body[start : start + 16_384])
-    reading.end()
-    assert reading.decoded_bytes < 12 * len(body)
-
-
-class CountingParser(TranscriptParser):
-    """Counts how many bytes were given to a decoder."""
-
+    good = {"start_time": 1, "end_time": 2, "text": "t"}
+    front = [good if at == "end" else good | {"x": [good] * 20}] * 200
+    body = json.dumps([*front, good | {"x": [good] * 2500}]).encode()
     decoded_bytes = 0
+    decoded = lists.ElementReader._decoded
 
-    def _decoded(self, frame: parser._Frame, block: bytes | memoryview) -> list[Segment]:
-        self.decoded_bytes += len(block)
-        return super()._decoded(frame, block)
+    def counted(reader: lists.ElementReader, frame: Frame, block: bytes) -> list[Segment]:
+        nonlocal decoded_bytes
+        decoded_bytes += len(block)
+        return decoded(reader, frame, block)
+
+    monkeypatch.setattr(lists.ElementReader, "_decoded", counted)
+    parts = list_fed(TranscriptParser(), body, 2000)
+    assert len(gathered(parts).segments) == len(front) + 1
+    assert len(body) < decoded_bytes < 12 * len(body)
 
 
 GROWTH = """

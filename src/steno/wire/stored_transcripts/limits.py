@@ -20,7 +20,7 @@ class Limits:
     """
 
     depth: int = 128
-    element_bytes: int = 8 << 20
+    element_bytes: int = 4 << 20
     field_bytes: int = 64 << 10
     participants: int = 10_000
     bad_elements: int = 10_000
