@@ -7,10 +7,7 @@ compared exactly. Everything speaks over real sockets on 127.0.0.1.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import io
 import json
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc.aio
 import msgspec
 import numpy as np
 import pytest
 from aiohttp import web
 
+from recordings.tone_recordings import file_of, give, lead, listener, tones
 from steno.adapters.job_store import JobReader
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
@@ -43,50 +40,8 @@ from steno_sim.recordings.catalogue import Recording
 from steno_sim.recordings.settings import JobSettings, MediaSettings
 from steno_sim.server import Simulator
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "speech_service"
 CUSTOMER = "please call me back. the order is late."
 AGENT = "one moment please. i will look."
-
-
-def _example(name: str) -> Any:  # Any: the examples are scripts, outside of the type check
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(EXAMPLE))
-
-
-tones, service = _example("tones"), _example("service")
-
-
-def lead(text: str, silence_s: float = 0.0) -> Any:  # Any: samples
-    return np.concatenate([np.zeros(int(silence_s * tones.RATE_HZ), np.int16), tones.spoken(text)])
-
-
-def file_of(*channels: Any, subtype: str = "PCM_16", kind: str = "WAV", rate_hz: int = 8000) -> Any:
-    """Return the bytes of an audio file whose channels are these samples."""
-    import soundfile  # type: ignore[import-untyped]  # it has none
-    import soxr  # type: ignore[import-untyped]  # it has none
-
-    frames = tones.interleaved(*channels).reshape(-1, len(channels)) / 32768
-    if rate_hz != tones.RATE_HZ:
-        frames = soxr.resample(frames, tones.RATE_HZ, rate_hz)
-    file = io.BytesIO()
-    soundfile.write(file, frames, rate_hz, subtype=subtype, format=kind)
-    return file.getvalue()
-
-
-@asynccontextmanager
-async def listener() -> AsyncIterator[str]:
-    """Yield the address of the example's speech service."""
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((service.Service().handlers(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(grace=0.2)
 
 
 class Run:
@@ -189,12 +144,6 @@ def times_of(text: str, at_s: float = 0.0) -> list[tuple[float, float]]:
     return found
 
 
-def give(run: Run, one: Recording, *files: bytes) -> None:
-    """Let a recording consist of these files."""
-    for file, data in zip(one.files(), files, strict=True):
-        run.sim.platform.store.own[file.name] = data
-
-
 def some(run: Run, count: int) -> list[Recording]:
     return run.sim.catalogue.recordings()[:count]
 
@@ -203,7 +152,7 @@ async def test_words_out_are_the_words_said_at_the_times_they_were_said(tmp_path
     """Each channel is a speaker; times are those of the recording, to a fiftieth of a second."""
     async with running(tmp_path) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(lead(CUSTOMER), lead(AGENT, 3.0)))
+        give(run.sim, one, file_of(lead(CUSTOMER), lead(AGENT, 3.0)))
         outcome = await run.go(one)
         assert outcome.tally.states == Counter(completed=1), run.jobs()
         words = words_of(run, one)
@@ -236,7 +185,7 @@ async def test_every_codec_is_heard(tmp_path: Path, kind: str, subtype: str, rat
     async with running(tmp_path) as run:
         (one,) = some(run, 1)
         data = file_of(lead(CUSTOMER), lead(AGENT), subtype=subtype, kind=kind, rate_hz=rate_hz)
-        give(run, one, data)
+        give(run.sim, one, data)
         await run.go(one, audio_speakers=("caller", "agent"))
         assert said(words_of(run, one)) == {"caller": CUSTOMER, "agent": AGENT}
 
@@ -245,12 +194,12 @@ async def test_two_files_are_two_speakers_and_a_mixed_one_is_nobody(tmp_path: Pa
     """A recording of two channels may come as two files."""
     async with running(tmp_path / "dual", layouts=("dual",)) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(lead(CUSTOMER)), file_of(lead(AGENT), subtype="ULAW"))
+        give(run.sim, one, file_of(lead(CUSTOMER)), file_of(lead(AGENT), subtype="ULAW"))
         await run.go(one)
         assert said(words_of(run, one)) == {"channel_0": CUSTOMER, "channel_1": AGENT}
     async with running(tmp_path / "mono", layouts=("mono",)) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(lead(CUSTOMER)))
+        give(run.sim, one, file_of(lead(CUSTOMER)))
         await run.go(one)
         assert [turn["speaker_id"] for turn in run.records()[0].speakers] == ["unknown"]
 
@@ -262,7 +211,7 @@ async def test_presigned_media_are_waited_for_while_they_are_made(
     """202 until the platform has transcoded them; one order of nothing."""
     async with running(tmp_path, transcode_s=0.2, transcode_body=body) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(lead(CUSTOMER), lead(AGENT)))
+        give(run.sim, one, file_of(lead(CUSTOMER), lead(AGENT)))
         outcome = await run.go(one, audio_source="media")
         assert outcome.tally.states == Counter(completed=1), run.jobs()
         assert said(words_of(run, one)) == {"channel_0": CUSTOMER, "channel_1": AGENT}
@@ -276,7 +225,7 @@ async def test_an_order_without_a_status_ends_when_it_is_full_and_quiet(
     monkeypatch.setattr(media_sources, "QUIET_S", 0.1)
     async with running(tmp_path, missing_status=1.0, layouts=("mono",)) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(lead(CUSTOMER)))
+        give(run.sim, one, file_of(lead(CUSTOMER)))
         outcome = await run.go(one)
         assert outcome.tally.states == Counter(completed=1), run.jobs()
 
@@ -290,7 +239,7 @@ async def test_a_link_that_ended_is_asked_for_again(
     monkeypatch.setattr(engines, "RENEW_S", 0.02)
     async with running(tmp_path, layouts=("mono",)) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(lead(CUSTOMER)))
+        give(run.sim, one, file_of(lead(CUSTOMER)))
         run.sim.inject(kind="answer", path="/recording-store/*", status=status)
         outcome = await run.go(one, audio_source=source)
         assert outcome.tally.states == Counter(completed=1), run.jobs()
@@ -302,7 +251,7 @@ async def test_a_download_that_breaks_off_is_fetched_again(tmp_path: Path) -> No
     """Half of a file is no file."""
     async with running(tmp_path, layouts=("mono",)) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(lead(CUSTOMER)))
+        give(run.sim, one, file_of(lead(CUSTOMER)))
         run.sim.inject(kind="truncate", path="/recording-store/*", times=2)
         outcome = await run.go(one)
         assert outcome.tally.states == Counter(completed=1), run.jobs()
@@ -327,8 +276,8 @@ async def test_audio_that_cannot_be_read_fails_its_job_and_no_other(
     """With a reason and a code; it is not tried again."""
     async with running(tmp_path, layouts=("mono",)) as run:
         bad, good = some(run, 2)
-        give(run, bad, data)
-        give(run, good, file_of(lead(CUSTOMER)))
+        give(run.sim, bad, data)
+        give(run.sim, good, file_of(lead(CUSTOMER)))
         outcome = await run.go(bad, good)
         assert outcome.tally.states == Counter(completed=1, failed=1)
         (job,) = [job for job in run.jobs() if job.request.recording_id == bad.id]
@@ -359,7 +308,7 @@ async def test_a_restart_does_recognition_again_and_nothing_else_twice(tmp_path:
     """The order of the first process is found by the second."""
     async with running(tmp_path, layouts=("mono",)) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(np.tile(lead(CUSTOMER), 40)))
+        give(run.sim, one, file_of(np.tile(lead(CUSTOMER), 40)))
         run.sim.inject(kind="drip", path="/recording-store/*", delay_s=0.05)
         going = asyncio.create_task(run.go(one))
         while not run.sim.platform.store.downloads:
@@ -379,7 +328,7 @@ async def test_an_order_without_an_answer_is_given_again(tmp_path: Path) -> None
     """It binds nobody: there is no list to look into, and none is needed."""
     async with running(tmp_path, layouts=("mono",)) as run:
         (one,) = some(run, 1)
-        give(run, one, file_of(lead(CUSTOMER)))
+        give(run.sim, one, file_of(lead(CUSTOMER)))
         run.sim.inject(kind="lose_answer", path="/api/v2/recording/batchrequests", method="POST")
         outcome = await run.go(one)
         assert outcome.tally.states == Counter(completed=1), run.jobs()
@@ -392,7 +341,7 @@ async def test_no_more_is_ordered_than_can_be_worked_on(tmp_path: Path) -> None:
     async with running(tmp_path, recordings=12, layouts=("mono",)) as run:
         recordings = some(run, 12)
         for one in recordings:
-            give(run, one, file_of(lead("yes.")))
+            give(run.sim, one, file_of(lead("yes.")))
         run.sim.inject(kind="answer", path="/recording-store/*", status=503, for_s=60.0)
         going = asyncio.create_task(run.go(*recordings, audio_concurrency=1, retries=1000))
         while run.sim.platform.batches.submitted < engines.AHEAD:
@@ -455,7 +404,7 @@ async def test_no_link_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[st
     """Neither of downloads that work nor of those that fail."""
     async with running(tmp_path, layouts=("mono",)) as run:
         bad, good = some(run, 2)
-        give(run, bad, b"")
+        give(run.sim, bad, b"")
         run.sim.inject(kind="answer", path="/recording-store/*", status=500)
         await run.go(bad, good)
         logs = capfd.readouterr()
@@ -579,7 +528,7 @@ async def test_a_transcript_comes_before_the_audio_where_there_is_one(tmp_path: 
     """Nothing is fetched or recognised for it."""
     async with running(tmp_path, layouts=("mono",)) as run:
         has, lacks = some(run, 2)
-        give(run, lacks, file_of(lead(CUSTOMER)))
+        give(run.sim, lacks, file_of(lead(CUSTOMER)))
         stored = Stored(run.sim, stored_words(has))
         stored.missing.add(session_of(lacks))
         async with stored.running():

@@ -57,6 +57,12 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
+    stt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Speech service of --engine audio.", show_default=False
+        ),
+    ] = None,
     language: Annotated[
         str | None, typer.Option(help="What is spoken, e.g. en-US.", show_default=False)
     ] = None,
@@ -163,6 +169,7 @@ def transcribe(
         log_level=log_level or ("warning" if sys.stderr.isatty() else None),
         overrides={
             "platform.host": host,
+            "speech.address": stt,
             "transcribe.engine": engine,
             "transcribe.language": language,
             "transcribe.format": format,

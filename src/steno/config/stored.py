@@ -10,12 +10,15 @@ from msgspec import Meta
 from steno.config.base import ID_PATTERN, NO_SECRET, TAG_PATTERN, Section, doc
 from steno.core.secret import Secret
 
+RECORDING_PATTERN = ID_PATTERN.replace("^", "^(?:[A-Za-z0-9][A-Za-z0-9._:-]{0,127}/)?")
+"""An id, or ``CONVERSATION/RECORDING``."""
+
 
 class Transcribe(Section, frozen=True):
     """Transcription jobs of recordings."""
 
     recordings: Annotated[
-        tuple[Annotated[str, Meta(pattern=ID_PATTERN)], ...],
+        tuple[Annotated[str, Meta(pattern=RECORDING_PATTERN)], ...],
         doc("Recordings that `steno transcribe` is for when it is given none."),
     ] = ()
     engine: Annotated[
