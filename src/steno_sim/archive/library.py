@@ -51,6 +51,7 @@ _FATES: tuple[Fate, ...] = (
 _KEPT = 8
 _MAX_ASKED = 100_000
 _TURN_MS = 4_000
+_LONG_TURN_MS = 10_000
 _LEG_GAP_MS = 500
 
 
@@ -164,9 +165,7 @@ class Library:
         if conversation in self._world.by_id:
             return self._world.conversation(conversation)
         found = self.find(conversation)
-        if found is None or found.fate == "missing":
-            return None
-        return _entity(found)
+        return None if found is None else _entity(found)
 
     def state(self, found: Stored, now: float) -> State:
         """Give how far a conversation's transcript is; asking for the first time begins it.
@@ -306,7 +305,8 @@ class Library:
         runs = 1 if file.shape == "document" else dice.randint(*settings.runs)
         first = self._language(found.id)
         size = settings.size_bytes if found.fate != "empty" else 0
-        starts_ms = found.begins_ms + file.leg * (_LEG_GAP_MS + 60_000)
+        legs = len(found.communications)
+        starts_ms = found.begins_ms + file.leg * ((found.ends_ms - found.begins_ms) // legs)
         talks, counts = [], []
         for run in range(runs):
             # The document is that of the first call's first recording.
@@ -320,6 +320,7 @@ class Library:
                     LANGUAGES[(first + run) % len(LANGUAGES)],
                     _round(file.shape, size) if size else count,
                     starts_ms,
+                    file.part * self._part_ms(),
                     found.fate == "bad",
                 )
             )
@@ -349,6 +350,11 @@ class Library:
         body, found = platform(talks, ids, self._style, counts=counts, size=size)
         return Made(body, talks, found)
 
+    def _part_ms(self) -> int:
+        """Give how long after the one before a recording of the same call begins."""
+        turns = self._settings.turns[1]
+        return turns * _LONG_TURN_MS if not self._settings.size_bytes else 3_600_000
+
     def _language(self, conversation: str) -> int:
         settings = self._settings
         if settings.language != "mixed":
@@ -369,6 +375,7 @@ def _talk(
     language: str,
     count: int,
     starts_ms: int,
+    after_ms: int,
     bad: bool,
 ) -> Talk:
     return make_talk(
@@ -378,6 +385,7 @@ def _talk(
         language=language,
         count=count,
         starts_ms=starts_ms,
+        after_ms=after_ms,
         secrets=settings.secrets,
         unknown=settings.unknown,
         bad=bad,

@@ -112,6 +112,7 @@ def make_talk(
     language: str,
     count: int,
     starts_ms: int,
+    after_ms: int = 0,
     secrets: bool = True,
     unknown: float = 0.03,
     bad: bool = False,
@@ -125,6 +126,7 @@ def make_talk(
         language: Tag of a language that we speak.
         count: Turns of a round, at most ``ROUND_TURNS``.
         starts_ms: When it began, epoch ms.
+        after_ms: The first turn is so much later.
         secrets: Numbers and addresses are planted.
         unknown: Share of turns by nobody known.
         bad: About one turn in twenty cannot be read.
@@ -134,7 +136,7 @@ def make_talk(
     dice = draw(seed, key, "turns")
     told = turns(seed, key, language=language, words=_MANY_WORDS, voices=2, secrets=secrets)
     made: list[StoredTurn] = []
-    shift = 0
+    shift = after_ms
     for index, turn in enumerate(islice(told, min(count, ROUND_TURNS))):
         shift += _shift(dice, index)
         party = _speaker(dice, parties, turn.voice, unknown, conversation)

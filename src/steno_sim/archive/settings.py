@@ -28,8 +28,8 @@ Which conversations there are, and what they say:
 ``runs``                    platform's files: transcripts in a file (1,1); each has a language
                             of its own
 ``legs``                    calls of the customer, each with a file of its own (1,1)
-``parts``                   recordings of a call, each with a file of its own (1,1); only
-                            ``transcripturls`` tells of those after the first
+``parts``                   recordings of a call, one after the other, each with a file of its
+                            own (1,1); only ``transcripturls`` tells of those after the first
 ``ids``                     turns of played conversations have an ``utteranceId`` (false; the
                             platform's files have none)
 ==========================  ==================================================================
@@ -45,7 +45,8 @@ The calls (those of ``/api/v2/conversations/media`` and ``/api/v2/speechandtexta
 ``failed never empty``      shares of conversations that fail, stay in work for ever, have a
                             transcript without turns,
 ``legacy``                  are answered in a form of older days (``legacy_form``),
-``missing forbidden``       are answered 404 or 403,
+``missing forbidden``       have no transcript (404), or none that may be read (403); analytics
+                            and ``GET /api/v2/conversations/{id}`` tell of them all the same,
 ``truncated_file bad``      have a file that ends in the middle, or turns that cannot be read
 ``legacy_form``             ``mixed``, or one of ``no_status`` (no ``status``), ``list`` (the turns
                             alone), ``camel`` (``startTime endTime speakerId``), ``nested`` (all

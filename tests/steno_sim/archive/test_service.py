@@ -129,7 +129,10 @@ async def test_unknown_and_forbidden_conversations_are_refused() -> None:
     """404 ``not.found``, 403 ``not.authorized``, and 404 for what is no id."""
     async with simulator(missing=1.0) as sim, peer(sim) as client:
         assert (await client.call("GET", DOCUMENT)).json["code"] == "not.found"
-        assert (await client.call("GET", f"/api/v2/conversations/{CALL}")).status == 404
+        # The conversation is there, and its calls; nobody transcribed it.
+        call = (await communications(client))[0]
+        url = await client.call("GET", f"{ANALYTICS}/communications/{call}/transcripturl")
+        assert (url.status, url.json["code"]) == (404, "not.found")
     async with simulator(forbidden=1.0) as sim, peer(sim) as client:
         assert (await client.call("GET", DOCUMENT)).json["code"] == "not.authorized"
     async with simulator(only_known=True) as sim, peer(sim) as client:
@@ -137,8 +140,8 @@ async def test_unknown_and_forbidden_conversations_are_refused() -> None:
         known = sim.archive.library.ids()[0]
         path = f"/api/v2/conversations/media/{known}/transcripts"
         assert (await client.call("GET", path)).status == 200
-        path = "/api/v2/conversations/media/..%2fetc/transcripts"
-        assert (await client.call("GET", path)).status == 404
+        for path in ("conversations/..%2fetc", "conversations/media/..%2fetc/transcripts"):
+            assert (await client.call("GET", f"/api/v2/{path}")).status == 404
 
 
 @pytest.mark.parametrize("scope", ["interaction:read", "media:read", "analytics:read"])
@@ -230,10 +233,12 @@ async def test_recordings_of_a_call_have_a_link_each() -> None:
         await client.sign_in("segments", "s")
         assert (await client.call("GET", path)).status == 403
         told = (await client.call("GET", path + "s")).json
-        files = [await get(client, each["url"]) for each in told["urls"]]
+        files = [json.loads(await get(client, each["url"])) for each in told["urls"]]
     assert told["conversation"]["id"] == CALL
     assert len({each["recording"]["id"] for each in told["urls"]}) == 2
-    assert files[0] != files[1]
+    first, second = (file["transcripts"][0]["phrases"] for file in files)
+    assert files[0]["startTime"] == files[1]["startTime"]
+    assert first[-1]["startTimeMs"] < second[0]["startTimeMs"]
 
 
 async def test_a_conversation_says_the_same_in_every_run_of_a_seed() -> None:
