@@ -563,3 +563,48 @@ async def test_a_submission_ends_within_its_limit() -> None:
     async with platform(hangs(5.0)) as (http, _):
         with pytest.raises(TimedOut):
             await RecordingJobsApi(http).submit(request, key="key-1", limit_s=0.2)
+
+
+class Sunk:
+    """Takes a body, and notes its beginnings."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.data = b""
+
+    async def begin(self) -> None:
+        self.begun += 1
+        self.data = b""
+
+    async def take(self, piece: bytes) -> None:
+        self.data += piece
+
+
+async def test_a_long_body_goes_where_it_is_wanted() -> None:
+    """That of a refusal does not; what comes with a repeated try begins anew."""
+    body = b"x" * 300_000
+    async with platform(says(401, {"code": "no"}), says(503), says(200, body)) as (http, _):
+        sink = Sunk()
+        answer = await http.request("GET", "/x", action="test", into=sink, max_bytes=400_000)
+    assert (answer.status, answer.body) == (200, b"")
+    assert (sink.begun, sink.data) == (1, body)
+
+
+async def test_a_long_body_is_bounded_too() -> None:
+    """And so is that of a refusal, by the usual measure."""
+    async with platform(says(200, b"x" * 300_000)) as (http, _):
+        with pytest.raises(RemoteProtocolError):
+            await http.request("GET", "/x", action="test", into=Sunk(), max_bytes=200_000)
+
+
+async def test_what_a_sink_raises_ends_the_call() -> None:
+    """As it is."""
+
+    class Full(Sunk):
+        async def take(self, piece: bytes) -> None:
+            raise ProtocolError("full")
+
+    async with platform(says(200, b"x")) as (http, server):
+        with pytest.raises(ProtocolError, match="full"):
+            await http.request("GET", "/x", action="test", into=Full())
+        assert len(server.seen) == 1

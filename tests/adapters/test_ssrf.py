@@ -240,3 +240,11 @@ async def test_the_checked_address_is_the_one_connected_to(canary: Canary) -> No
     ):
         assert response.status == 204
     assert (canary.connections, names.asked) == (1, 1)
+
+
+def test_long_urls_are_taken_where_they_are_meant() -> None:
+    """Presigned ones carry a token of a thousand characters and more."""
+    url = "https://store.example/" + "x" * 4000
+    with pytest.raises(ConfigError):
+        EgressRules().check_url(url)
+    assert str(EgressRules().check_url(url, max_chars=8000)) == url

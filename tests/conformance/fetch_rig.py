@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import aiohttp
+
 from conformance.scripted_http import FixedToken, Noted
-from conformance.sim_peers import Peer, peer
+from conformance.sim_peers import Peer
 from steno.adapters.platform_http import HttpClient, PlatformHttp
 from steno.adapters.stored_transcripts import (
     DetailsFinder,
@@ -109,9 +111,8 @@ async def sim_rig(
     sim: Simulator, *, client: str = DEFAULT_CLIENT_ID, limits: FetchLimits = QUICK
 ) -> AsyncIterator[FetchRig]:
     """Wire everything to a simulator."""
-    async with peer(sim) as signed:
-        tokens = SimToken(signed, client)
-        signed.token = ""
+    async with aiohttp.ClientSession() as session:
+        tokens = SimToken(Peer(sim, session), client)
         async with fetch_rig(parse_host(sim.url, setting="host"), tokens, limits=limits) as rig:
             yield rig
 

@@ -55,7 +55,7 @@ class StoreScript:
 
 @dataclass
 class LinkServer:
-    """What was asked, and what to answer to the platform's calls."""
+    """What was asked, and what to answer to the platform's calls; ``body`` is the last one's."""
 
     script: StoreScript
     host: Host = field(default_factory=lambda: Host("127.0.0.1", 1, secure=False))
@@ -63,6 +63,7 @@ class LinkServer:
     links: int = 0
     left: dict[int, int] = field(default_factory=dict)
     asked: list[web.Request] = field(default_factory=list)
+    body: bytes = b""
     stored: list[dict[str, str]] = field(default_factory=list)
     sent: int = 0
 
@@ -77,6 +78,7 @@ class LinkServer:
         """Answer a call of the platform or of the store."""
         if not request.path.startswith("/file/"):
             self.asked.append(request)
+            self.body = await request.read()
             return self.answers(request)
         self.stored.append({**request.headers, "path_qs": request.path_qs})
         if (target := self.script.redirect(request)) is not None:

@@ -69,11 +69,13 @@ class Page(msgspec.Struct, frozen=True, gc=False):
         conversations: Those with an id; whatever else was listed is in ``count`` only.
         cursor: Of the next page; empty at the end. Queries have none.
         count: How many were listed.
+        total: How many a query found in all; None where it is not told.
     """
 
     conversations: tuple[Listed, ...]
     cursor: str = ""
     count: int = 0
+    total: int | None = None
 
 
 # --- what is asked ---------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def results_query(cursor: str) -> dict[str, str]:
 def _question(from_us: int, to_us: int) -> dict[str, object]:
     voice = {"type": "dimension", "dimension": "mediaType", "operator": "matches", "value": "voice"}
     return {
-        "interval": f"{_written(from_us)}/{_written(to_us)}",
+        "interval": f"{_written(from_us)}/{_written(to_us + 999)}",  # whole ms, none left out
         "order": "asc",
         "orderBy": "conversationStart",
         "segmentFilters": [{"type": "and", "predicates": [voice]}],
@@ -156,11 +158,12 @@ class _Conversation(msgspec.Struct, rename="camel"):
     participants: list[_Attendee] | None = None
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, rename="camel"):
     conversations: Annotated[list[_Conversation], msgspec.Meta(max_length=_MAX_LISTED)] | None = (
         None
     )
     cursor: str | None = None
+    total_hits: int | None = None
 
 
 _read_job = msgspec.json.Decoder(_Job).decode
@@ -227,7 +230,7 @@ def decode_page(body: bytes) -> Page:
         raise _malformed("cursor of details", body)
     listed = told.conversations or []
     known = tuple(_listed(one) for one in listed if is_id(one.conversation_id))
-    return Page(known, cursor, len(listed))
+    return Page(known, cursor, len(listed), told.total_hits)
 
 
 def _listed(told: _Conversation) -> Listed:

@@ -119,7 +119,9 @@ async def test_a_link_that_ends_is_asked_for_again_at_the_platform() -> None:
 
 async def test_work_is_waited_for() -> None:
     """Queued, then in work, then a word we do not know, then there."""
-    states = [{"status": word, "transcript": []} for word in ("queued", "PROCESSING", "stitching")]
+    states: list[object] = [
+        {"status": word, "transcript": []} for word in ("queued", "PROCESSING", "stitching")
+    ]
     async with link_server(StoreScript()) as server, fetch_rig(server.host) as rig:
         server.answers = told(*states, DATA)
         assert await all_of(rig.document, "c-1") == [DATA]

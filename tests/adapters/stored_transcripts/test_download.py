@@ -433,7 +433,7 @@ async def test_a_reader_who_leaves_closes_the_connection() -> None:
         blocks = fetch._downloads.blocks("c-1", await fresh(), fresh, None)
         async for _ in blocks:
             break
-        await blocks.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await blocks.aclose()
         assert fetch.server.sent < len(DATA) * 20
 
 

@@ -11,6 +11,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -195,8 +196,10 @@ class DocumentTranscripts:
                 raise ObjectMissing("the platform has no link to the transcript any more")
             return told.link
 
-        async for block in self._downloads.blocks(found.conversation, link, fresh, progress):
-            yield block
+        blocks = self._downloads.blocks(found.conversation, link, fresh, progress)
+        async with aclosing(blocks):  # a reader who leaves closes the connection at once
+            async for block in blocks:
+                yield block
 
     def _kept(self, conversation: str, told: _Told) -> FoundTranscript:
         found = FoundTranscript(conversation, shape=told.shape)

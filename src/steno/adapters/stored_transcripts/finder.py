@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 from steno.adapters.stored_transcripts.calls import PacedCalls
@@ -16,7 +17,6 @@ from steno.wire.conversation_details import (
     JOBS_PATH,
     MAX_PAGE_BYTES,
     OVER,
-    QUERY_PAGE,
     QUERY_PATH,
     QUERY_SPAN_US,
     JobState,
@@ -38,6 +38,7 @@ OVERLAP_US: Final = 2 * 3600 * 1_000_000
 MAX_REMEMBERED: Final = 200_000
 """Ids remembered to leave out what is listed again; repeats are never further apart."""
 MAX_PAGES: Final = 100_000
+JOB_TRIES: Final = 3
 JOB_LIMIT_S: Final = 3600.0
 PAGE_LIMIT_S: Final = 60.0
 _FORGET_LIMIT_S: Final = 5.0
@@ -71,9 +72,10 @@ class DetailsFinder:
         available_us = await self._available_us()
         job_end_us = min(to_us, available_us)
         for began_us, end_us in spans(from_us, job_end_us, JOB_SPAN_US):
-            async for page in self._by_job(began_us, end_us):
-                for one in _new(page, seen, from_us, to_us):
-                    yield one
+            async with aclosing(self._by_job(began_us, end_us)) as pages:
+                async for page in pages:
+                    for one in _new(page, seen, from_us, to_us):
+                        yield one
         recent_us = max(from_us, available_us - OVERLAP_US) if available_us < to_us else to_us
         for began_us, end_us in spans(recent_us, to_us, QUERY_SPAN_US):
             async for page in self._by_query(began_us, end_us):
@@ -90,17 +92,9 @@ class DetailsFinder:
             return 0
         return decode_availability(answer.body)
 
-    async def _by_job(self, from_us: int, to_us: int) -> AsyncIterator[Page]:
-        answer = await self._calls.call(
-            "POST",
-            JOBS_PATH,
-            action="start a details job",
-            body=job_body(from_us, to_us),
-            fix=FIX_DETAILS,
-        )
-        job = decode_job(answer.body)
+    async def _by_job(self, from_us: int, to_us: int) -> AsyncGenerator[Page, None]:
+        job = await self._finished(from_us, to_us)
         try:
-            await self._fulfilled(job)
             cursor = ""
             for _ in range(MAX_PAGES):
                 page = await self._results(job, cursor)
@@ -114,7 +108,33 @@ class DetailsFinder:
         finally:
             await self._forget(job)
 
-    async def _fulfilled(self, job: str) -> None:
+    async def _finished(self, from_us: int, to_us: int) -> str:
+        """Return a job that has results; one that came to nothing is asked for again."""
+        tries = 0
+        while True:
+            tries += 1
+            answer = await self._calls.call(
+                "POST",
+                JOBS_PATH,
+                action="start a details job",
+                body=job_body(from_us, to_us),
+                fix=FIX_DETAILS,
+            )
+            job = decode_job(answer.body)
+            is_done = False
+            try:
+                state = await self._over(job)
+                is_done = state is JobState.FULFILLED
+            finally:
+                if not is_done:
+                    await self._forget(job)
+            if is_done:
+                return job
+            if tries == JOB_TRIES:
+                raise PeerUnavailable("the platform's details jobs come to nothing", state=state)
+
+    async def _over(self, job: str) -> JobState:
+        """Return how a job ended."""
         now = asyncio.get_running_loop().time
         end = now() + self._job_limit_s
         while True:
@@ -122,10 +142,8 @@ class DetailsFinder:
                 "GET", job_path(job), action="ask for a details job", fix=FIX_DETAILS
             )
             state = decode_state(answer.body)
-            if state is JobState.FULFILLED:
-                return
-            if state in OVER:
-                raise PeerUnavailable("the platform's details job came to nothing", state=state)
+            if state is JobState.FULFILLED or state in OVER:
+                return state
             if now() + self._poll_s > end:
                 raise TimedOut("a details job takes too long", state=state)
             await asyncio.sleep(self._poll_s)
@@ -153,6 +171,7 @@ class DetailsFinder:
             pass
 
     async def _by_query(self, from_us: int, to_us: int) -> AsyncIterator[Page]:
+        listed = 0
         for number in range(1, MAX_PAGES):
             answer = await self._calls.call(
                 "POST",
@@ -165,7 +184,9 @@ class DetailsFinder:
             )
             page = decode_page(answer.body)
             yield page
-            if page.count < QUERY_PAGE:
+            listed += page.count
+            # The platform may give smaller pages than were asked for, and say no total.
+            if not page.count or (page.total is not None and listed >= page.total):
                 return
 
 

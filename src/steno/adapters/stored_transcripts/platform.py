@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from steno.adapters.stored_transcripts.calls import PacedCalls
@@ -121,8 +122,10 @@ class PlatformTranscripts:
             raise ObjectMissing("the platform has no link to the transcript any more")
 
         link = self._links.take(found) or await fresh()
-        async for block in self._downloads.blocks(found.conversation, link, fresh, progress):
-            yield block
+        blocks = self._downloads.blocks(found.conversation, link, fresh, progress)
+        async with aclosing(blocks):  # a reader who leaves closes the connection at once
+            async for block in blocks:
+                yield block
 
     def _patience_s(self, legs: Legs) -> float:
         """Return how long a transcript may still come."""
@@ -136,37 +139,26 @@ class PlatformTranscripts:
         """Return a conversation's legs; analytics still knows those the other call has dropped.
 
         Raises:
-            AuthError: Neither call is permitted.
+            AuthError: A call is not permitted, and the other knows no such conversation.
         """
         refused: AuthError | None = None
-        try:
-            answer = await self._calls.call(
-                "GET",
-                conversation_path(conversation),
-                action="read a conversation",
-                accept=_MISSING,
-                fix=FIX_CONVERSATION,
-            )
+        for path, read in ((conversation_path, _roster_legs), (details_path, legs_of_details)):
+            try:
+                answer = await self._calls.call(
+                    "GET",
+                    path(conversation),
+                    action="read a conversation",
+                    accept=_MISSING,
+                    fix=FIX_CONVERSATION,
+                )
+            except AuthError as error:
+                refused = refused or error
+                continue
             if answer.ok:
-                return legs_of(decode_roster(answer.body))
-        except AuthError as error:
-            refused = error
-        try:
-            answer = await self._calls.call(
-                "GET",
-                details_path(conversation),
-                action="read a conversation's details",
-                accept=_MISSING,
-                fix=FIX_CONVERSATION,
-            )
-        except AuthError as error:
-            if refused is None:
-                return None  # the call that is permitted knows no such conversation
-            refused.fields.setdefault("code", error.fields.get("code"))
-            failure = refused
-        else:
-            return legs_of_details(answer.body) if answer.ok else None
-        raise failure
+                return read(answer.body)
+        if refused is not None:
+            raise refused
+        return None
 
     async def _ask(
         self, conversation: str, legs: Sequence[str], found: dict[str, list[FoundTranscript]]
@@ -203,3 +195,7 @@ class PlatformTranscripts:
             if by_recording
             else [RecordedLink("", decode_link(answer.body))]
         )
+
+
+def _roster_legs(body: bytes) -> Legs:
+    return legs_of(decode_roster(body))
