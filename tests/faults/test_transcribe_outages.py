@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from faults.gateway_rig import until
+from faults.transcribe_oracle import entries_of
 from faults.transcribe_rig import STENO, Rig, Transcribe, rig
 from steno.adapters.job_store import JobReader
+from steno.adapters.state_dir import StateDir
 from steno.ports.jobs import JobState
 
 PLANTED = str(Path(__file__).with_name("transcribe_planted.py"))
@@ -66,14 +69,13 @@ async def test_credentials_refused_for_good_end_it_with_three(tmp_path: Path, pa
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("mode", ["stop", "accept"])
 async def test_a_platform_that_is_away_for_a_minute_costs_no_job(tmp_path: Path, mode: str) -> None:
-    """Nobody listens, or everybody is hung up on: two such times, with the usual patience."""
+    """Nobody listens, or everybody is hung up on: the usual patience lasts."""
     async with rig(tmp_path, 60, clock=20.0, trouble={"keys": False}) as one:
         assert one.sim is not None
         await half_done(one)
-        for _ in range(2):
-            # With this clock, 1.2 s are 24: within five retries from 2 s to 30 s.
-            one.sim.inject(kind="region_down", mode=mode, for_s=1.2)
-            await asyncio.sleep(2.0)
+        # With this clock, 2 s are 40: within five retries from 2 s to 30 s.
+        one.sim.inject(kind="region_down", mode=mode, for_s=2.0)
+        await asyncio.sleep(2.5)
         assert await one.done() == 0
         (await one.verdict()).kept()
         assert await one.audit_is_sound()
@@ -81,13 +83,13 @@ async def test_a_platform_that_is_away_for_a_minute_costs_no_job(tmp_path: Path,
 
 @pytest.mark.timeout(60)
 async def test_longer_outages_are_waited_out_where_that_is_set(tmp_path: Path) -> None:
-    """Six seconds, where the usual retries would be used up within four, with more of them."""
+    """Five seconds, where the usual retries would be used up within four, with more of them."""
     settings = {"STENO_TRANSCRIBE_RETRIES": "40", "STENO_TRANSCRIBE_RETRY_MAX_S": "0.5"}
     async with rig(tmp_path, 40, settings=settings, trouble={"keys": False}) as one:
         assert one.sim is not None
         await half_done(one)
-        one.sim.inject(kind="region_down", for_s=6.0)
-        await asyncio.sleep(5.5)
+        one.sim.inject(kind="region_down", for_s=5.0)
+        await asyncio.sleep(4.8)
         assert one.product.running
         assert await one.done() == 0
         (await one.verdict()).kept()
@@ -96,14 +98,17 @@ async def test_longer_outages_are_waited_out_where_that_is_set(tmp_path: Path) -
 @pytest.mark.timeout(60)
 async def test_a_clock_that_is_set_back_or_forward_holds_nothing_up(tmp_path: Path) -> None:
     """An hour back and a day forward, in mid-batch: no job waits for it or fails by it."""
-    for jump in ("back", "forward"):
-        folder = tmp_path / jump
-        folder.mkdir()
-        command = (sys.executable, PLANTED, f"clock-{jump}", "-", "transcribe")
-        async with rig(folder, 20, clock=QUICK, command=command) as one:
-            assert await one.done(limit_s=20) == 0
-            assert (folder / "jumped").exists()
-            (await one.verdict()).kept()
+    await asyncio.gather(*(_jumped(tmp_path, jump) for jump in ("back", "forward")))
+
+
+async def _jumped(folder: Path, jump: str) -> None:
+    folder = folder / jump
+    folder.mkdir()
+    command = (sys.executable, PLANTED, f"clock-{jump}", "-", "transcribe")
+    async with rig(folder, 20, clock=QUICK, command=command) as one:
+        assert await one.done(limit_s=20) == 0
+        assert (folder / "jumped").exists()
+        (await one.verdict()).kept()
 
 
 @pytest.mark.timeout(60)
@@ -137,3 +142,51 @@ async def test_a_second_owner_of_the_state_is_refused(tmp_path: Path) -> None:
         assert "another" in second.said()
         assert await one.done() == 0
         (await one.verdict()).kept()
+
+
+@pytest.mark.timeout(60)
+async def test_wishes_outlive_kills(tmp_path: Path) -> None:
+    """Paused jobs stay so over a kill; cancelled ones have one end, told once; the rest is done."""
+    settings = {"STENO_STATE_DIR": str(tmp_path / "state")}
+    slow = {"processing_s": (60, 60), "keys": False}
+    async with rig(
+        tmp_path, 30, trouble=slow, settings=settings, options=("--batch", "night")
+    ) as one:
+        one.product.start()
+        await one.accepted(20)
+        assert await wished(one, "pause", "--batch", "night") == 30
+        await until(lambda: paused(one) == 30, "every job to be paused")
+        one.product.kill()
+        first = one.asked[0].recording
+        with JobReader(one.product.state / "jobs.db") as reader:
+            jobs = [each.job for each in reader.page(limit=1000)]
+        (job,) = (each.id for each in jobs if each.request.recording_id == first)
+        assert await wished(one, "resume", "--batch", "night") == 30
+        assert await wished(one, "cancel", job) == 1
+        assert await one.done() == 1  # one is cancelled
+        verdict = await one.verdict()
+        ended = entries_of(StateDir(one.product.state).audit_log)
+        assert [e["status"] for e in ended if e["recording_id"] == first] == ["cancelled"]
+        assert verdict.ends == {"completed": 29, "cancelled": 1}
+        assert [name.split()[0] for name in verdict.other_end] == [first]
+        assert not verdict.twice
+        assert len(verdict.audit) == len(verdict.records) == len(verdict.files) == 1
+
+
+def paused(one: Rig) -> int:
+    """Give how many jobs are paused."""
+    with JobReader(one.product.state / "jobs.db") as reader:
+        return reader.counts().paused
+
+
+async def wished(one: Rig, *arguments: str) -> int:
+    """Run ``steno jobs``; give for how many jobs the wish was left."""
+    done = await asyncio.create_subprocess_exec(
+        *STENO,
+        *("jobs", *arguments, "--json"),
+        env=one.product.env,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await done.communicate()
+    count: int = json.loads(out)["jobs"]
+    return count
