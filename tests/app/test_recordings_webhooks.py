@@ -16,7 +16,7 @@ from recordings.job_server import PLANTED, WORDS, JobServer
 from steno.adapters.audit_log import AuditLog
 from steno.adapters.job_store import JobReader
 from steno.adapters.state_dir import StateDir
-from steno.adapters.store_sqlite.reader import OutboxReader
+from steno.adapters.store_sqlite import OutboxReader, erase, writing
 from steno.app.job_webhooks import webhook_secret
 from steno.app.recordings import Outcome, TranscribeOptions, transcribe
 from steno.config import Config, load
@@ -198,6 +198,21 @@ async def test_a_webhook_that_waits_for_hours_does_not_hold_up_the_command(tmp_p
         with OutboxReader(run.state.database) as reader:
             assert reader.counts()["job-webhooks"].retry == 2
     assert run.told() == [("job_ended", 1, "failed: PeerUnavailable")] * 2
+
+
+async def test_an_erased_recording_is_not_sent_any_more(tmp_path: Path) -> None:
+    """Its webhook went with its record; those of others are sent."""
+    first, second = some_ids(2)
+    async with JobServer().running() as server, WebhookReceiver(script="500,200") as receiver:
+        run = Run(tmp_path, server, receiver.url)
+        await run.go([first, second], schedule_s=(0.0, 0.3, 0.3), delivery__drain_s=0.0)
+        with writing(run.state.database) as db:
+            assert erase(db, first, at_us=1).undelivered == 1
+        outcome = await run.go([])
+    assert outcome.webhooks_waiting == 0
+    assert sorted(receiver.attempts.values()) == [1, 2]
+    last = run.entries()[-1]
+    assert (last.event, last.recording_id) == ("webhook_settled", second)
 
 
 async def test_a_kill_before_the_entry_leaves_one_entry_and_the_webhook(

@@ -21,17 +21,18 @@ from conformance.sink_rules import sentence
 from steno.adapters.sinks.job_webhook import JobWebhookSettings, JobWebhookSink
 from steno.adapters.sinks.receivers import ReceiverRules
 from steno.adapters.store_sqlite import SqliteStore, StoreSettings
-from steno.core.records import Draft, Kind, Record
+from steno.core.records import Draft, JobPayload, Kind, Record
 from steno.core.secret import Secret
 from steno.delivery.outbox import decide
 from steno.delivery.relay import Relay, RelaySettings
 from steno.errors import LocalProtocolError, StorageError
-from steno.ports import Commit, DeliveryState, Retry, Settlement
+from steno.ports import Commit, DeliveryState, Retry, Settlement, Unwanted
 from steno.recordings.ends import TURN_S
 from steno.recordings.webhooks import (
     NOT_ATTEMPTED,
     RELAY_SETTINGS,
     SKIPPED,
+    HeldBack,
     JobLanes,
     WebhookDesk,
     status_of,
@@ -305,6 +306,47 @@ def test_other_records_pass_unchanged() -> None:
     assert other is spoken
     assert (laned.id, laned.payload, laned.kind) == (ended.id, b"", Kind.JOB)
     assert laned.conversation == f"alpha:{ended.id}"
+
+
+async def test_a_job_without_a_webhook_is_settled_without_a_look(tmp_path: Path) -> None:
+    """Its payload tells at the commit, and where it is read again."""
+    plain = draft_of(job_record("alpha", 1))
+    payload = msgspec.json.decode(plain.payload, type=JobPayload)
+    drafts = [
+        msgspec.structs.replace(
+            plain,
+            utterance=f"job-{webhook}",
+            key=f"key-{webhook}",
+            payload=msgspec.json.encode(msgspec.structs.replace(payload, webhook=webhook)),
+        )
+        for webhook in (True, False)
+    ]
+    kinds = {NAME: frozenset({Kind.JOB})}
+    settings = StoreSettings(ballast_bytes=1 << 16)
+    store = SqliteStore.open(tmp_path / "s.db", kinds, settings, crash_at="")
+    store.start()
+    stored = await store.submit(Commit(drafts))
+    offered, lanes = JobLanes(NAME), JobLanes(NAME)
+    offered.laned(stored)
+    lanes.bind(store)
+    await lanes.pending(NAME, limit=9)
+    for one in (offered, lanes):
+        assert [one.is_plain(record.id) for record in stored] == [False, True]
+    asked: list[str] = []
+
+    async def turn(job_id: str) -> bool:
+        asked.append(job_id)
+        return False
+
+    sink = World(tmp_path / "other.db", {}).sink
+    held = HeldBack(sink, turn, lanes.is_plain)
+    assert await held.deliver(stored[1:]) == [Unwanted()]
+    assert await held.deliver(stored[:1]) == [Retry("RateLimited")]
+    assert asked == ["job-True"]
+    await lanes.settle([Settlement(stored[1].id, NAME, DeliveryState.UNWANTED, 0)])
+    assert not lanes.is_plain(stored[1].id)
+    await sink.close()
+    await store.close()
 
 
 async def test_a_record_is_loaded_while_it_is_unsettled(tmp_path: Path) -> None:

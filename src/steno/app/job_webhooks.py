@@ -134,7 +134,7 @@ def job_webhooks(
         telemetry=telemetry,
         name=DESTINATION,
     )
-    return Extra(HeldBack(sink, ends.turn), _relay_settings(schedule_s), lanes)
+    return Extra(HeldBack(sink, ends.turn, lanes.is_plain), _relay_settings(schedule_s), lanes)
 
 
 def _relay_settings(schedule_s: Sequence[float]) -> RelaySettings:

@@ -25,7 +25,16 @@ from steno.delivery.ids import position_of
 from steno.delivery.outbox import RetryPolicy
 from steno.delivery.relay import RelaySettings, RelayStore
 from steno.errors import LocalProtocolError, SinkUnavailable, StenoError
-from steno.ports import BatchShape, DeliveryState, Outcome, Pending, Retry, Settlement, Sink
+from steno.ports import (
+    BatchShape,
+    DeliveryState,
+    Outcome,
+    Pending,
+    Retry,
+    Settlement,
+    Sink,
+    Unwanted,
+)
 from steno.wire.webhooks import RETRY_SCHEDULE_S, WebhookOutcome
 
 DESTINATION: Final = "job-webhooks"
@@ -55,6 +64,9 @@ RELAY_SETTINGS: Final = RelaySettings(
 )
 """For the relay of job webhooks."""
 
+_WITH_WEBHOOK: Final = b'"webhook":true}'
+"""How the payload of a job with a webhook ends: its last field, left out where there is none."""
+
 MAX_COUNTED: Final = 2 * RELAY_SETTINGS.memory_records
 
 
@@ -75,6 +87,7 @@ class JobLanes:
         self._destination = destination
         self._capacity = capacity
         self._attempts: dict[str, int] = {}
+        self._plain: set[str] = set()
         self._store: RelayStore | None = None
 
     def bind(self, store: RelayStore) -> None:
@@ -87,7 +100,11 @@ class JobLanes:
 
     def laned(self, records: Sequence[Record]) -> list[Record]:
         """Return committed records as the relay is to be offered them."""
-        return [_laned(record) for record in records]
+        return [self._laned(record) for record in records]
+
+    def is_plain(self, record_id: str) -> bool:
+        """Tell whether a record of the lanes is of a job without a webhook."""
+        return record_id in self._plain
 
     async def load(self, record_id: str) -> Record | None:
         """Return a record with its payload; None when it is settled or erased.
@@ -102,6 +119,7 @@ class JobLanes:
     def settle(self, settlements: Sequence[Settlement]) -> asyncio.Future[None]:
         """Queue outcomes, see ``RecordStore.settle``, and count."""
         for settlement in settlements:
+            self._plain.discard(settlement.record_id)
             tried = settlement.attempts if settlement.state is DeliveryState.RETRY else 0
             self._count(settlement.record_id, tried)
         return self._bound.settle(settlements)
@@ -111,13 +129,21 @@ class JobLanes:
         found = await self._bound.pending(destination, limit=limit, after=after)
         for one in found:
             self._count(one.record.id, one.attempts)
-        return [msgspec.structs.replace(one, record=_laned(one.record)) for one in found]
+        return [msgspec.structs.replace(one, record=self._laned(one.record)) for one in found]
 
     @property
     def _bound(self) -> RelayStore:
         if self._store is None:
             raise LocalProtocolError("the webhooks' store is not bound")
         return self._store
+
+    def _laned(self, record: Record) -> Record:
+        if record.kind is not Kind.JOB:
+            return record
+        if not record.payload.endswith(_WITH_WEBHOOK):
+            self._plain.add(record.id)
+        lane = f"{record.conversation}:{record.id}"
+        return msgspec.structs.replace(record, conversation=lane, payload=b"")
 
     def _count(self, record_id: str, attempts: int) -> None:
         self._attempts.pop(record_id, None)
@@ -128,22 +154,26 @@ class JobLanes:
             del self._attempts[next(iter(self._attempts))]
 
 
-def _laned(record: Record) -> Record:
-    if record.kind is not Kind.JOB:
-        return record
-    lane = f"{record.conversation}:{record.id}"
-    return msgspec.structs.replace(record, conversation=lane, payload=b"")
-
-
 class HeldBack:
     """The sink of webhooks, each sent when it is its turn (``Ends.turn``).
 
     One that has to wait long goes back to the outbox for a moment; that costs it no attempt.
+
+    Args:
+        sink: Calls webhooks.
+        turn: Waits until the webhook of a job may be sent; False: not now.
+        is_plain: Tells of a record that there is no webhook to call.
     """
 
-    def __init__(self, sink: Sink, turn: Callable[[str], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        turn: Callable[[str], Awaitable[bool]],
+        is_plain: Callable[[str], bool] = lambda record_id: False,
+    ) -> None:
         self._sink = sink
         self._turn = turn
+        self._is_plain = is_plain
 
     @property
     def name(self) -> str:
@@ -166,6 +196,8 @@ class HeldBack:
         Raises:
             SinkUnavailable: Of the sink, or the list of jobs cannot be read.
         """
+        if all(self._is_plain(record.id) for record in records):
+            return [Unwanted()] * len(records)
         try:
             turns = [await self._turn(record.utterance) for record in records]
         except StenoError as error:
