@@ -12,7 +12,7 @@ JOBS ?= 2
 EXECUTIONS ?= 1000000
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check bench soak fuzz docs lock proto clean example-json example-audiohook example-diarise example-transcribe
+.PHONY: help setup demo test check bench soak fuzz docs lock proto clean example-json example-audiohook example-diarise example-transcribe example-archive
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -57,6 +57,9 @@ example-diarise: $(READY)  ## who said what, collected from simulated conversati
 
 example-transcribe: $(READY)  ## a simulated recording's transcript, webhook and audit log
 	@$(BIN)/python examples/transcribe_flow.py $(ARGS)
+
+example-archive: $(READY)  ## a stored transcript, fetched, aligned, archived and summed up
+	@$(BIN)/python examples/archive_flow.py $(ARGS)
 
 docs: $(READY)  ## write the generated reference pages
 	$(BIN)/python tools/reference.py

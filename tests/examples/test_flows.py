@@ -81,3 +81,18 @@ def test_the_transcription_flow_ends_with_what_was_planted() -> None:
     assert len(lines) >= 15
     assert all(line.startswith("[00:0") for line in lines)
     assert "[REDACTED]" in done.stdout
+
+
+@pytest.mark.timeout(90)
+def test_the_archive_flow_ends_with_every_turn() -> None:
+    """Standard output is the document's summary; everything else is told on standard error."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "archive_flow.py"), "--size", "100KB"],
+        capture_output=True,
+        text=True,
+        timeout=85,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MISSING" not in done.stderr
+    assert json.loads(done.stdout)["total_turns"] > 100

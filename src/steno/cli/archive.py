@@ -245,7 +245,8 @@ def archive(
         extras=ExtraOptions(audio or "", picture or "", peaks or "", report or ""),
     )
     require_options(settings, options)
-    require_extras(options.extras, several=file is None and len(conversations or ()) != 1)
+    alone = len(conversations or settings.archive.conversations) == 1 and not (ids or since)
+    require_extras(options.extras, several=file is None and not alone)
     if file is not None:
         _refuse_mixture(conversations, ids, since)
         raise typer.Exit(_file(settings, file, conversation, options, told))
