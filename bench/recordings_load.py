@@ -26,6 +26,7 @@ import json
 import os
 import random
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from faults.transcribe_rig import (  # noqa: E402  # found by the path above
     HOOK_SECRET,
+    TRANSCRIBE,
     TROUBLE,
     Rig,
     made,
@@ -233,9 +235,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, help="folder for everything, instead of a new one")
     parser.add_argument(
         "--product",
-        nargs="+",
-        default=[sys.executable, "-m", "steno.cli", "transcribe"],
-        help="what to run instead of steno transcribe",
+        type=shlex.split,
+        default=list(TRANSCRIBE),
+        help="what to run instead of steno transcribe, in one word",
     )
     return parser.parse_args(given)
 
