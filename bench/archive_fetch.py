@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
@@ -109,10 +110,12 @@ async def bare(url: str) -> int:
     import aiohttp
 
     size = 0
-    async with aiohttp.ClientSession(read_bufsize=1 << 18) as session:
-        async with session.get(url) as response:
-            async for block in response.content.iter_any():
-                size += len(block)
+    async with (
+        aiohttp.ClientSession(read_bufsize=1 << 18) as session,
+        session.get(url) as response,
+    ):
+        async for block in response.content.iter_any():
+            size += len(block)
     return size
 
 
@@ -149,10 +152,10 @@ def main() -> None:
     size = blocks * len(BLOCK)
     with served(blocks) as port:
         base = f"http://127.0.0.1:{port}"
-        measure("warm", lambda: through_link(f"{base}/plain?w"), size, 1)
+        measure("warm", partial(through_link, f"{base}/plain?w"), size, 1)
         for form in ("plain", "s3", "gzip"):
-            measure(form, lambda form=form: through_link(f"{base}/{form}?s"), size, wanted.runs)
-        measure("bare", lambda: bare(f"{base}/plain"), size, wanted.runs)
+            measure(form, partial(through_link, f"{base}/{form}?s"), size, wanted.runs)
+        measure("bare", partial(bare, f"{base}/plain"), size, wanted.runs)
 
 
 if __name__ == "__main__":
