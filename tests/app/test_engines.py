@@ -26,6 +26,7 @@ from steno.adapters.job_store import JobReader
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
 from steno.app import engines as building
+from steno.app.platform import hosts_of
 from steno.app.recordings import Outcome, TranscribeOptions, rules_of, transcribe
 from steno.config import load
 from steno.core.records import JobPayload, Kind
@@ -389,6 +390,18 @@ async def test_jobs_of_another_engine_are_told_and_stay(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="another engine"):
             await run.go(engine="transcript")
         assert [job.has_ended for job in run.jobs()] == [False]
+
+
+@pytest.mark.parametrize("engine", ["audio", "transcript"])
+def test_an_engine_on_recordings_means_the_real_platform(engine: str) -> None:
+    """Its hosts and its way to a token, unless the settings say otherwise."""
+    given: dict[str, object] = {"transcribe.engine": engine, "platform.host": "mypurecloud.de"}
+    config = load(None, {"HOME": "/"}, given)
+    assert (config.platform.family, config.platform.oauth_shape) == ("genesys-cloud", "basic")
+    assert hosts_of(config).login.name == "login.mypurecloud.de"
+    given |= {"platform.family": "tutorial"}
+    assert load(None, {"HOME": "/"}, given).platform.family == "tutorial"
+    assert load(None, {"HOME": "/"}, {}).platform.family == "tutorial"
 
 
 async def test_an_engine_for_audio_needs_a_recogniser(tmp_path: Path) -> None:

@@ -352,6 +352,7 @@ def _derived(config: Config) -> Config:
         for setting, notified in (
             ("live.source", live.source is Source.NOTIFICATIONS),
             ("diarisation.source", diarisation.source is SegmentSource.NOTIFICATIONS),
+            ("transcribe.engine", config.transcribe.engine != "service"),
         ):
             if notified:
                 platform = msgspec.structs.replace(platform, family=Family.GENESYS_CLOUD)
