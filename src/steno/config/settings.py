@@ -61,8 +61,8 @@ class Platform(Section, frozen=True):
         Family,
         doc(
             "`tutorial` (one host, transcript stream) or `genesys-cloud` (the real platform: "
-            "`api.` and `login.` hosts of a region). Taken from `live.source` or `transcribe.engine` "
-            "when not given."
+            "`api.` and `login.` hosts of a region). Taken from `live.source` or "
+            "`transcribe.engine` when not given."
         ),
     ] = Family.TUTORIAL
     host: Annotated[
