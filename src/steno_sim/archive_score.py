@@ -204,7 +204,7 @@ def score_segments(
         for turn in truth.turns
         if not turn.bad
         and (not wanted or turn.role in wanted)
-        and turn.confidence >= min_confidence
+        and (turn.confidence or 0.0) >= min_confidence
     ]
     score = ArchiveScore(expected=len(expected))
     places = _paired(expected, segments, redacted)
@@ -283,7 +283,11 @@ def _differences(turn: StoredTurn, segment: Segment, redacted: bool, role: str |
         wrong.append("times")
     if segment.speaker_id not in {turn.speaker, *_PURPOSES[turn.role]}:
         wrong.append("speaker")
-    if segment.confidence is None or abs(segment.confidence - turn.confidence) > _CONFIDENCE:
+    if segment.confidence is None or turn.confidence is None:
+        sure = segment.confidence is turn.confidence
+    else:
+        sure = abs(segment.confidence - turn.confidence) <= _CONFIDENCE
+    if not sure:
         wrong.append("confidence")
     if role is not None and role != turn.role:
         wrong.append("role")

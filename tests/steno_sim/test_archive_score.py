@@ -150,6 +150,23 @@ def test_what_cannot_be_read_is_not_expected() -> None:
     assert len(good) == 57
 
 
+def test_what_is_not_told_must_not_be_invented() -> None:
+    """Turns without a speaker and a confidence are right when they have none."""
+    library = Library(World("quiet"), ArchiveSettings(turns=(80, 80), sparse=0.3))
+    found = library.find(CALL)
+    assert found is not None
+    file = File(CALL, "document")
+    truth = library.truth(found, file)
+    body = msgspec.json.decode(b"".join(library.make(found, file).body.read()))
+    bare = [turn for turn in body["transcript"] if "confidence" not in turn]
+    assert 8 < len(bare) < 50
+    assert not any("speaker_id" in turn for turn in bare)
+    assert score_payload([truth], payload(body)).perfect
+    bare[0]["confidence"] = 0.0
+    bare[1]["speaker_id"] = CALL
+    assert score_payload([truth], payload(body)).wrong == 2
+
+
 def test_what_is_no_payload_is_refused() -> None:
     """Not scored as if it were empty."""
     _, truth = stored()

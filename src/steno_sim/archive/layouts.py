@@ -139,9 +139,10 @@ def _turn(out: _Json, turn: StoredTurn, round_ms: int) -> Element:
         ("start_time", f"%d.{turn.start_ms % 1000:03d}"),
         ("end_time", f"%d.{turn.end_ms % 1000:03d}"),
         ("text", out.text(turn.text).replace("%", "%%")),
-        ("speaker_id", out.text(turn.speaker)),
-        ("confidence", f"{turn.confidence}"),
     ]
+    if turn.speaker:
+        pairs.append(("speaker_id", out.text(turn.speaker)))
+    pairs += _sure(turn)
     numbers = [turn.start_ms // 1000, turn.end_ms // 1000]
     if out.style.ids and turn.id:
         pairs.append(("utteranceId", out.text(turn.id)))
@@ -259,13 +260,14 @@ def _phrase(out: _Json, turn: StoredTurn, talk: Talk) -> Element:
     if turn.bad:
         return Element(comma + _BAD_PHRASES[turn.index % len(_BAD_PHRASES)])
     length_ms = turn.end_ms - turn.start_ms
+    purpose = [("participantPurpose", out.text(_PURPOSES.get(turn.role, turn.role)))]
     pairs = [
         ("phraseIndex", "%d"),
-        ("participantPurpose", out.text(_PURPOSES.get(turn.role, turn.role))),
+        *(purpose if turn.speaker else []),
         ("text", out.text(turn.spoken).replace("%", "%%")),
         ("decoratedText", out.text(turn.text).replace("%", "%%")),
         ("stability", "1.0"),
-        ("confidence", f"{turn.confidence}"),
+        *_sure(turn),
         ("offset", _millis(out, "%d", 5)),
         ("startTimeMs", "%d"),
         ("duration", _millis(out, str(length_ms), 5)),
@@ -283,6 +285,10 @@ def _phrase(out: _Json, turn: StoredTurn, talk: Talk) -> Element:
     return Element(comma + out.object(pairs, 4), tuple(numbers), tuple(steps))
 
 
+def _sure(turn: StoredTurn) -> list[tuple[str, str]]:
+    return [] if turn.confidence is None else [("confidence", f"{turn.confidence}")]
+
+
 def _words(out: _Json, turn: StoredTurn) -> tuple[str, list[int]]:
     """Give a phrase's words, its time shared out by their lengths, and their moments."""
     words, moments, passed = turn.spoken.split(), list[int](), 0
@@ -293,7 +299,7 @@ def _words(out: _Json, turn: StoredTurn) -> tuple[str, list[int]]:
         passed += len(word)
         pairs = [
             ("word", out.text(word).replace("%", "%%")),
-            ("confidence", f"{turn.confidence}"),
+            *_sure(turn),
             ("offset", _millis(out, "%d", 7)),
             ("startTimeMs", "%d"),
             ("duration", _millis(out, str(length_ms * passed // total - begin), 7)),

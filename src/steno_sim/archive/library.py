@@ -388,6 +388,7 @@ def _talk(
         after_ms=after_ms,
         secrets=settings.secrets,
         unknown=settings.unknown,
+        sparse=settings.sparse,
         bad=bad,
     )
 

@@ -39,10 +39,11 @@ class StoredTurn(msgspec.Struct, frozen=True):
 
     Attributes:
         role: ``agent``, ``customer``, ``system``, or ``unknown`` (nobody in the list).
-        speaker: Id of a participant, or one that the list has not.
+        speaker: Id of a participant, or one that the list has not; empty where none is told.
         text: As displayed; ``spoken`` is the other form that the platform keeps.
         start_ms, end_ms: From the start of the conversation, or of its call.
         at_ms: When it was said, epoch ms.
+        confidence: 0..1; None where none is told.
         bad: It is written so that nobody can read it.
         id: The utterance that it was live.
     """
@@ -55,7 +56,7 @@ class StoredTurn(msgspec.Struct, frozen=True):
     start_ms: int
     end_ms: int
     at_ms: int
-    confidence: float
+    confidence: float | None
     secrets: list[Secret] = []
     bad: bool = False
     id: str = ""
@@ -115,6 +116,7 @@ def make_talk(
     after_ms: int = 0,
     secrets: bool = True,
     unknown: float = 0.03,
+    sparse: float = 0.0,
     bad: bool = False,
 ) -> Talk:
     """Make up what a conversation says in one of its files.
@@ -129,17 +131,22 @@ def make_talk(
         after_ms: The first turn is so much later.
         secrets: Numbers and addresses are planted.
         unknown: Share of turns by nobody known.
+        sparse: Share of turns without a speaker and a confidence.
         bad: About one turn in twenty cannot be read.
     """
     parties = parties_of(conversation)
     key = f"{conversation}/{file}"
     dice = draw(seed, key, "turns")
+    gaps = draw(seed, key, "sparse")
     told = turns(seed, key, language=language, words=_MANY_WORDS, voices=2, secrets=secrets)
     made: list[StoredTurn] = []
     shift = after_ms
     for index, turn in enumerate(islice(told, min(count, ROUND_TURNS))):
         shift += _shift(dice, index)
         party = _speaker(dice, parties, turn.voice, unknown, conversation)
+        bare = sparse > 0 and gaps.random() < sparse
+        if bare:
+            party = Party("", "", UNKNOWN)
         start_ms = max(0, turn.words[0].start_ms + shift)
         end_ms = max(start_ms + 1, turn.words[-1].end_ms + shift)
         made.append(
@@ -152,7 +159,7 @@ def make_talk(
                 start_ms,
                 end_ms,
                 starts_ms + start_ms,
-                _confidence(turn),
+                None if bare else _confidence(turn),
                 turn.secrets,
                 bad and index % _BAD_EVERY == _BAD_EVERY // 2,
             )

@@ -19,6 +19,7 @@ Which conversations there are, and what they say:
 ``language``                ``mixed`` by conversation, or one of ``en-US es-ES fr-FR de-DE``
 ``secrets``                 numbers and addresses are planted in what is said (true)
 ``unknown``                 share of turns by a speaker whom nobody knows (0.03)
+``sparse``                  share of turns without a speaker and a confidence (0)
 ``order``                   ``first`` (participants before the turns), ``last``, or ``mixed``
                             (last, and keys of turns in changing order)
 ``pretty``                  indented over many lines (false)
@@ -129,6 +130,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     language: Literal["mixed", "en-US", "es-ES", "fr-FR", "de-DE"] = "mixed"
     secrets: bool = True
     unknown: float = 0.03
+    sparse: float = 0.0
     order: Order = "first"
     pretty: bool = False
     ascii: bool = False
@@ -192,7 +194,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         check_shares(self, "errors", "lost", "throttled")
         check_shares(self, "truncated", "cut", "slow", "unavailable")
-        for share in ("unknown", "job_failed", "chats"):
+        for share in ("unknown", "sparse", "job_failed", "chats"):
             check_shares(self, share)
         check_ranges(self, "turns", "runs", "legs", "parts", "queued_s", "processing_s")
         check(0 <= self.size_bytes <= MAX_BYTES, f"size is at most {MAX_BYTES} bytes")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from steno_sim.archive import settings
 from steno_sim.archive.settings import ArchiveSettings
 from steno_sim.cli import app
 from steno_sim.setting_pairs import parse_settings
@@ -88,3 +90,11 @@ def test_settings_are_read_from_pairs() -> None:
     found = parse_settings(ArchiveSettings, pairs)
     assert (found.size_bytes, found.turns, found.gzip) == (1_500_000, (7, 7), True)
     assert (found.expired_status, found.order) == (410, "mixed")
+
+
+def test_every_setting_stands_in_the_table() -> None:
+    """Which is the page of the reference."""
+    named = set(
+        re.findall(r"[a-z_]+", " ".join(re.findall(r"``([^`]+)``", settings.__doc__ or "")))
+    )
+    assert set(ArchiveSettings.__struct_fields__) <= named
