@@ -40,6 +40,7 @@ _JSON: Final = "application/json"
 _PROBE: Final = f"{MANIFESTS}/.conditional"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
+_DENIED: Final = ("status code: 401 ", "status code: 403 ")
 _REFUSED: Final = (failures.AlreadyExistsError, failures.PreconditionError)
 
 
@@ -260,7 +261,8 @@ def failure_of(error: BaseException) -> StenoError:
     if isinstance(error, FileNotFoundError) or is_bucket(error):
         return ObjectMissing("there is no such bucket", fix="Make it, or name another.")
     reason = reason_of(error)
-    if reason == "AuthError":
+    # Lists fail without a class of their own.
+    if reason == "AuthError" or any(words in str(error) for words in _DENIED):
         return AuthError(
             "the object store refused our credentials",
             fix="They come from the provider's own variables, such as AWS_ACCESS_KEY_ID.",
