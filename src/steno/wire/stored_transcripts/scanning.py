@@ -1,7 +1,10 @@
 """Finding where a JSON value ends in bytes that are still arriving.
 
-Only strings and brackets are looked at. Whether the value is JSON is for a decoder to say, which
-reads it whole; a value that is none may seem to end early or late, and never decodes.
+Many new bytes are given to a decoder, which tells where other bytes follow the value. Few are
+looked at for strings and brackets only, going on where the last look ended, so that a large value
+that comes in small pieces is not read from its beginning for each of them. Whether the value is
+JSON is for a decoder to say, which reads it whole; a value that is none may seem to end early or
+late, and never decodes.
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ _SPACE = re.compile(rb"[ \t\n\r]*+")
 _ESCAPE = re.compile(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
 _FAULT = re.compile(r"\(byte (\d+)\)$")
 _QUOTE, _BACKSLASH = b'"\\'
-_OPENERS, _CLOSERS = b"{[", b"}]"
+_OPENERS = b"{["
+_LONG = b'"{['
+_SPACES = b" \t\n\r"
+_MANY_BYTES = 4096
+_ESCAPE_REACH = 16
+_CUT = "Input data was truncated"
 
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _syntax = msgspec.json.Decoder(msgspec.Raw)
@@ -41,21 +49,24 @@ class ValueEnd:
     """Looks for the end of the value that begins at ``start``, and goes on where it left off.
 
     Attributes:
-        deepest: Levels of lists and objects seen so far, of the innermost two not all.
+        deepest: Levels of lists and objects seen so far: of the innermost two not all, and none
+            of those that only a decoder saw.
     """
 
-    __slots__ = ("_depth", "_in_string", "_position", "deepest", "start")
+    __slots__ = ("_decoded_to", "_depth", "_in_string", "_position", "deepest", "start")
 
     def __init__(self, start: int) -> None:
         self.start = start
         self.deepest = 0
         self._position = start
+        self._decoded_to = start
         self._depth = 0
         self._in_string = False
 
     def moved(self, by: int) -> None:
         """Take note that the buffer lost this many bytes at its front."""
         self.start -= by
+        self._decoded_to -= by
         self._position -= by
 
     def find(self, buffer: bytearray, *, last: bool = False) -> int:
@@ -63,6 +74,10 @@ class ValueEnd:
 
         ``last`` tells that nothing follows, so a number at the very end is whole.
         """
+        if _MANY_BYTES <= len(buffer) - self._decoded_to >= (len(buffer) - self.start) // 4:
+            end = self._by_decoder(buffer)
+            if end is not None:
+                return end
         if self._position == self.start:
             if self.start >= len(buffer):
                 return -1
@@ -79,6 +94,23 @@ class ValueEnd:
             if not moved(buffer):
                 return -1
         return self._position
+
+    def _by_decoder(self, buffer: bytearray) -> int | None:
+        """Return what ``find`` does; None where a decoder cannot tell."""
+        self._decoded_to = len(buffer)
+        try:
+            with memoryview(buffer) as whole, whole[self.start :] as rest:
+                _syntax.decode(rest)
+        except msgspec.DecodeError as exc:
+            size = list_end(exc)
+            if size is not None:
+                return self.start + len(buffer[self.start : self.start + size].rstrip(_SPACES))
+            # Half a surrogate pair near the end is called the same.
+            is_cut = str(exc) == _CUT and b"\\u" not in buffer[-_ESCAPE_REACH:]
+            return -1 if is_cut else None
+        except RecursionError:
+            return None
+        return len(buffer.rstrip(_SPACES)) if buffer[self.start] in _LONG else None
 
     def _scalar_end(self, buffer: bytearray, *, last: bool) -> int:
         found = _SCALAR.match(buffer, self._position)
@@ -171,10 +203,14 @@ def spans_of(block: memoryview) -> list[tuple[int, int]]:
 
 
 def list_end(fault: Exception) -> int | None:
-    """Return how long a list was that has other bytes behind it; None for other faults."""
+    """Return how much of a block stood before other bytes that follow its value, spaces counted.
+
+    None for other faults.
+    """
     text = str(fault)
     found = _FAULT.search(text)
-    return int(found[1]) if found and "trailing characters" in text else None
+    # The byte that is told is the one after the first that should not be there.
+    return int(found[1]) - 1 if found and "trailing characters" in text else None
 
 
 class Utf8:
