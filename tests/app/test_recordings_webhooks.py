@@ -205,9 +205,10 @@ async def test_an_erased_recording_is_not_sent_any_more(tmp_path: Path) -> None:
     first, second = some_ids(2)
     async with JobServer().running() as server, WebhookReceiver(script="500,200") as receiver:
         run = Run(tmp_path, server, receiver.url)
-        await run.go([first, second], schedule_s=(0.0, 0.3, 0.3), delivery__drain_s=0.0)
+        await run.go([first, second], schedule_s=(0.0, 3600.0, 3600.0))
         with writing(run.state.database) as db:
             assert erase(db, first, at_us=1).undelivered == 1
+            db.execute("UPDATE pending SET next_at_us=0")  # hours later
         outcome = await run.go([])
     assert outcome.webhooks_waiting == 0
     assert sorted(receiver.attempts.values()) == [1, 2]

@@ -134,8 +134,8 @@ async def test_what_a_command_leaves_is_delivered_by_the_outbox(tmp_path: Path) 
     ]
 
 
-async def test_every_form_from_one_file(tmp_path: Path) -> None:
-    """CSV says which; each starts as its kind does."""
+async def test_every_form_from_one_file_and_a_log_elsewhere(tmp_path: Path) -> None:
+    """CSV says which form; `steno audit` finds the log by the setting, or by its file."""
     forms = {"text": "[00:", "srt": "1\n00:00:", "vtt": "WEBVTT", "json": "{"}
     names = dict(zip(forms, ids(4), strict=True))
     file = tmp_path / "batch.csv"
@@ -150,6 +150,15 @@ async def test_every_form_from_one_file(tmp_path: Path) -> None:
         )
         assert code == 0, err
         assert not receiver.deliveries
+        log = tmp_path / "elsewhere.jsonl"
+        command.env["STENO_TRANSCRIBE_AUDIT_LOG"] = str(log)
+        code, _, _ = await command.run("audit", "verify")
+        assert code == 5  # there is none yet
+        code, _, err = await command.run("transcribe", ids(5)[4], "--format", "vtt")
+        assert code == 0, err
+        for arguments in ((), (str(log),)):
+            code, out, _ = await command.run("audit", "verify", *arguments)
+            assert (code, "sound: 1 entries" in out) == (0, True), out
     for form, name in names.items():
         assert (tmp_path / f"{name}.out").read_text().startswith(forms[form])
     assert {each.webhook_status for each in command.entries()} == {"skipped"}
