@@ -201,7 +201,7 @@ async def test_two_files_are_two_speakers_and_a_mixed_one_is_nobody(tmp_path: Pa
     async with running(tmp_path / "mono", layouts=("mono",)) as run:
         (one,) = some(run, 1)
         give(run.sim, one, file_of(lead(CUSTOMER)))
-        await run.go(one)
+        await run.go(one, audio_speakers=("caller", "agent"))
         assert [turn["speaker_id"] for turn in run.records()[0].speakers] == ["unknown"]
 
 
@@ -284,6 +284,7 @@ async def test_audio_that_cannot_be_read_fails_its_job_and_no_other(
         (job,) = [job for job in run.jobs() if job.request.recording_id == bad.id]
         assert (job.reason, job.code) == ("audio_unreadable", code)
         assert run.sim.platform.batches.submitted == 2
+        assert not list((run.state.root / "downloads").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class HearingSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         speakers: Names of the lanes in their order; ``channel_0`` and so on beyond them. A
-            single lane without a name has none: everybody is on it.
+            single lane has the one name there is, or none: everybody is on it.
         away_s: So long without the recogniser, and the recording is given up for now.
         stall_s: So long without any answer, too.
     """
@@ -179,8 +179,11 @@ class _Session:
                 number += 1
 
     def _name(self, number: int, count: int) -> str:
-        if number < len(self._settings.speakers):
-            return self._settings.speakers[number]
+        names = self._settings.speakers
+        if count == 1 and len(names) > 1:
+            return ""  # all voices mixed: whose it is cannot be told
+        if number < len(names):
+            return names[number]
         return f"channel_{number}" if count > 1 else ""
 
     async def play(self) -> None:
