@@ -170,13 +170,13 @@ def cpu_s(work: Callable[[], int]) -> tuple[float, int]:
 
 
 PEAK = """
-import resource, sys
+import sys
 from pathlib import Path
 from bench.archive_parse import by_parser
 import steno.wire.stored_transcripts
 
 def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 before = peak_mb()
 by_parser(Path(sys.argv[1]))

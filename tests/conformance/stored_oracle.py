@@ -292,7 +292,7 @@ def _duration(value: object) -> int:
 def _halves(value: object) -> bool:
     """Whether there is half a surrogate pair in it, anywhere."""
     if isinstance(value, str):
-        return any("\ud800" <= each <= "\udfff" for each in value)
+        return not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value)
     if isinstance(value, Pairs):
         return any(_halves(key) or _halves(each) for key, each in value)
     return isinstance(value, list) and any(_halves(each) for each in value)
