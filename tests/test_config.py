@@ -455,3 +455,13 @@ def test_any_table_is_a_destination_or_an_error_of_ours(table: dict[str, object]
             names = {"delivery.destinations"}
             assert len(loaded.delivery.destinations) == 1
         assert names == {"delivery.destinations"}
+
+
+@pytest.mark.parametrize("setting", ["transcribe.webhook_allow", "archive.link_allow"])
+def test_allow_lists_hold_networks(tmp_path: Path, setting: str) -> None:
+    """Anything else is refused before the work, by the name of the setting."""
+    section, _, key = setting.partition(".")
+    load(written(tmp_path, f'[{section}]\n{key} = ["10.0.0.0/8", "127.0.0.1"]\n'), HOME)
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, f'[{section}]\n{key} = ["10.0.0.0/8", "my.host"]\n'), HOME)
+    assert setting in str(caught.value)

@@ -83,7 +83,7 @@ _CLOSE_LIMIT_S = 2.0
 _MAX_CONNECTIONS = 32
 _READ_BYTES = 64 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=None)  # callers hold the deadlines
-_STREAMED = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=60.0)
+_STREAMED = aiohttp.ClientTimeout(total=None, sock_connect=30.0, sock_read=60.0)
 _RESULT_LIMIT_S = 120.0  # of a poll: the answer may carry the words of a whole day
 _FIX_WRITE = "Give the client transcription:write."
 _FIX_READ = "Give the client transcription:read."

@@ -32,6 +32,7 @@ def check(config: Config) -> list[ConfigError]:
         *_media(config),
         *_speech(config),
         *_transcribe(config),
+        *_archive(config),
         *_observability(config),
         *_destinations(config),
     ]
@@ -270,13 +271,21 @@ def _transcribe(config: Config) -> Iterator[ConfigError]:
                 setting=f"transcribe.{first}",
                 fix=f"Raise transcribe.{most}.",
             )
-    for entry in wanted.webhook_allow:
+    yield from _networks("transcribe.webhook_allow", wanted.webhook_allow)
+
+
+def _archive(config: Config) -> Iterator[ConfigError]:
+    yield from _networks("archive.link_allow", config.archive.link_allow)
+
+
+def _networks(setting: str, entries: tuple[str, ...]) -> Iterator[ConfigError]:
+    for entry in entries:
         try:
             ip_network(entry, strict=False)
         except ValueError:
             yield ConfigError(
                 "an allow-list entry is not a network",
-                setting="transcribe.webhook_allow",
+                setting=setting,
                 fix="Write an address or a network such as 10.0.0.0/8.",
             )
 

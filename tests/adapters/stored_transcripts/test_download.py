@@ -6,13 +6,18 @@ import asyncio
 import base64
 import gzip
 import hashlib
+import logging
+import ssl
+import traceback
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from conformance.certificates import self_signed
 from conformance.link_server import (
     PLANTED,
     LinkServer,
@@ -21,13 +26,15 @@ from conformance.link_server import (
     packed,
     transcript,
 )
-from conformance.scripted_http import Noted
+from conformance.scripted_http import Noted, says, scripted
+from steno.adapters.platform_http import trusted_tls
 from steno.adapters.stored_transcripts import FetchLimits, LinkStore
 from steno.adapters.stored_transcripts.download import Downloads
 from steno.core.hosts import Host
 from steno.core.secret import Secret
 from steno.errors import (
     AuthError,
+    ConnectFailed,
     IntegrityError,
     ObjectMissing,
     PeerUnavailable,
@@ -78,12 +85,11 @@ async def fetching(
 
 
 def chain_of(error: BaseException | None) -> str:
-    """Return everything a crash report could print of an error."""
-    words = []
-    while error is not None:
-        words += [repr(error), str(error), repr(error.__dict__), repr(error.args)]
-        error = error.__cause__ or error.__context__
-    return "\n".join(words)
+    """Return everything a crash report could print of an error and what hangs on it."""
+    if error is None:
+        return ""
+    words = [repr(error), str(error), repr(error.__dict__), repr(error.args)]
+    return "\n".join([*words, chain_of(error.__cause__), chain_of(error.__context__)])
 
 
 async def refusal(fetch: Fetch) -> StenoError:
@@ -421,6 +427,63 @@ async def test_nobody_home_is_a_transport_error() -> None:
         dead = f"http://127.0.0.1:1/file/1?{PLANTED}"
         fetch.server.link = lambda: dead  # type: ignore[method-assign]  # nobody listens there
         assert isinstance(await refusal(fetch), TransportError)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        StoreScript(DATA, refused_from=0),
+        StoreScript(DATA, length_off=5),
+        StoreScript(DATA, redirect=lambda request: str(request.url)),
+        StoreScript(DATA, redirect=lambda _: f"http://[::1/{PLANTED}"),
+        StoreScript(DATA, headers={"X-Long": "y" * 40_000}),
+        StoreScript(DATA, first=[503] * 9),
+    ],
+    ids=["refused", "too-long", "circle", "no-address", "long-header", "busy"],
+)
+async def test_no_link_is_in_any_log_or_error(
+    script: StoreScript, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither ours nor a library's, down to the level of debugging."""
+    caplog.set_level(logging.DEBUG)
+    async with fetching(script) as fetch:
+        fetch.server.left[1] = len(DATA) // 2
+        error = await refusal(fetch)
+        trace = "".join(traceback.format_exception(error))
+    assert "planted" not in trace
+    assert "planted" not in caplog.text
+    assert "planted" not in "".join(capfd.readouterr())
+
+
+async def test_a_proxy_is_used_where_one_is_set() -> None:
+    """What stands in the link is checked all the same."""
+    async with link_server(StoreScript(DATA, etag=TAG)) as server:
+        proxy = server.host.http_base
+        async with LinkStore(server.host, proxy=proxy, stall_s=5.0) as store:
+            fetch = Fetch(server, store, Noted())
+            link = f"http://127.0.0.1:1/file/1?{PLANTED}"
+            server.link = lambda: link  # type: ignore[method-assign]  # nobody but the proxy
+            assert await fetch.run() == DATA
+            link = f"https://10.0.0.1/file/1?{PLANTED}"
+            assert isinstance(await refusal(fetch), RemoteProtocolError)
+        assert len(server.stored) == 1
+
+
+async def test_a_store_whose_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    """And taken where its authority is trusted."""
+    pem, key = self_signed(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem, key)
+    async with scripted(says(200, DATA), tls=tls) as server:
+        link = Secret(f"https://127.0.0.1:{server.host.port}/file?{PLANTED}")
+        async with LinkStore(server.host) as store:
+            with pytest.raises(ConnectFailed, match="certificate") as caught:
+                await store.open(link, {})
+            assert "planted" not in chain_of(caught.value)
+        async with LinkStore(server.host, tls=trusted_tls(pem)) as store:
+            answer = await store.open(link, {})
+            assert answer.status == 200
+            answer.close()
 
 
 async def test_a_reader_who_leaves_closes_the_connection() -> None:
