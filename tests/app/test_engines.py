@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ import pytest
 from aiohttp import web
 
 from recordings.tone_recordings import file_of, give, lead, listener, tones
+from steno.adapters.error_rates import error_rates
 from steno.adapters.job_store import JobReader
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
@@ -36,6 +38,7 @@ from steno.observability import LogTelemetry
 from steno.ports.jobs import Job, TranscriptionRequest
 from steno.recordings import engines, media_sources
 from steno.recordings.requests import BadLine, Line, read_arguments
+from steno_sim.calls.voices import channels, spoken_call
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
 from steno_sim.recordings.catalogue import Recording
 from steno_sim.recordings.settings import JobSettings, MediaSettings
@@ -58,9 +61,13 @@ class Run:
         self.told: list[Line] = []
 
     async def go(
-        self, *recordings: Recording | str, options: Mapping[str, object] | None = None, **more: Any
+        self,
+        *recordings: Recording | str,
+        options: Mapping[str, object] | None = None,
+        settings: Mapping[str, object] | None = None,
+        **more: Any,
     ) -> Outcome:
-        settings: dict[str, object] = {
+        given: dict[str, object] = {
             "transcribe.engine": "audio",
             "transcribe.per_minute": 60_000.0,
             "transcribe.poll_first_s": 0.02,
@@ -76,8 +83,9 @@ class Run:
             "speech.service": "transcription",
             "state_dir": self.state.root,
             **{f"transcribe.{name}": value for name, value in more.items()},
+            **(settings or {}),
         }
-        config = load(None, {"HOME": str(self.folder)}, settings)
+        config = load(None, {"HOME": str(self.folder)}, given)
         names = [r if isinstance(r, str) else f"{r.conversation}/{r.id}" for r in recordings]
         lines = list(
             read_arguments(names, rules_of(config), TranscriptionRequest("", format="json"))
@@ -391,6 +399,26 @@ async def test_jobs_of_another_engine_are_told_and_stay(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="another engine"):
             await run.go(engine="transcript")
         assert [job.has_ended for job in run.jobs()] == [False]
+
+
+@pytest.mark.soak
+async def test_an_engine_in_this_process_hears_the_voices_of_the_simulator(
+    tmp_path: Path,
+) -> None:
+    """Each channel its own, with times inside of what is spoken."""
+    async with running(tmp_path, recordings=30) as run:
+        one = next(each for each in some(run, 30) if each.voice == "tickets")
+        local = {"speech.address": "", "speech.engine": "pocketsphinx", "speech.grammar": "orders"}
+        outcome = await run.go(one, settings=local)
+        assert outcome.tally.states == Counter(completed=1), run.jobs()
+        heard = said(words_of(run, one))
+    (file,) = one.files()
+    for number, channel in enumerate(file.channels):
+        turns = [t for t in spoken_call("tickets").turns if t.channel == channels()[channel]]
+        spoken = re.findall(r"[a-z']+", " ".join(t.text for t in turns).lower())
+        rates = error_rates(" ".join(spoken), heard[f"channel_{number}"])
+        assert rates.words.rate is not None
+        assert rates.words.rate < 0.1, (spoken, heard)
 
 
 @pytest.mark.parametrize("engine", ["audio", "transcript"])
