@@ -221,7 +221,7 @@ async def test_presigned_media_are_waited_for_while_they_are_made(
     async with running(tmp_path, transcode_s=0.2, transcode_body=body) as run:
         (one,) = some(run, 1)
         give(run.sim, one, file_of(lead(CUSTOMER), lead(AGENT)))
-        outcome = await run.go(one, audio_source="media")
+        outcome = await run.go(one, audio_source="media", preflight=True)
         assert outcome.tally.states == Counter(completed=1), run.jobs()
         assert said(words_of(run, one)) == {"channel_0": CUSTOMER, "channel_1": AGENT}
         assert run.sim.platform.batches.submitted == 0
