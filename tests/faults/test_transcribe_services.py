@@ -16,7 +16,7 @@ FATES = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("id_key", ["transcriptId", "both"])
 async def test_every_way_to_end_is_told_by_its_name(tmp_path: Path, id_key: str) -> None:
     """Failed, stuck until its deadline, without a result, silent, unreadable in part, refused."""
@@ -33,7 +33,7 @@ async def test_every_way_to_end_is_told_by_its_name(tmp_path: Path, id_key: str)
     }
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["fail", "resubmit"])
 async def test_a_doubt_that_cannot_be_settled_makes_no_second_job(tmp_path: Path, way: str) -> None:
     """A service without a list: the job is given up, or sent again under the same key."""

@@ -282,6 +282,17 @@ def _judge_records(verdict: Verdict, wanted: Mapping[str, Expectation], path: Pa
     verdict.records = [name for name in wanted if found[name] != 1]
 
 
+def torn(settings: JobSettings, asked: Iterable[Asked], out: Path) -> list[str]:
+    """Give the transcripts that are there and are not whole."""
+    book = JobBook(settings)
+    found = []
+    for each in asked:
+        path = out / f"{each.recording}.txt"
+        if path.exists() and Expectation(book, each).problem(path):
+            found.append(path.name)
+    return found
+
+
 def entries_of(path: Path) -> list[dict[str, Any]]:
     """Give the entries of an audit log, older files first."""
     found = []

@@ -22,7 +22,9 @@ a job comes to them:
 Bugs, each of which breaks one promise: ``late-intent`` sends before it stores; ``resubmit`` takes
 every doubt for a job that is not there; ``audit-twice`` never looks whether an entry is there;
 ``audit-lost`` settles ends before anybody is told; ``late-file`` writes files after the end was
-stored; ``other-key`` names records anew at each start; ``no-redaction`` lets the text through.
+stored; ``torn-file`` writes them where they belong; ``other-key`` names records anew at each start;
+``no-hook`` calls nobody; ``forged`` signs with another secret; ``no-redaction`` lets the text
+through.
 
 No bug but a trial: ``clock-back`` sets the process's wall clock back by an hour at the tenth
 submission, ``clock-forward`` forward by a day. A file ``jumped`` in $HOME tells that it happened.
@@ -222,6 +224,34 @@ def other_key() -> None:
     SqliteStore.submit = submitted  # type: ignore[method-assign]
 
 
+def torn_file() -> None:
+    """Write a transcript piece by piece where it belongs."""
+    from steno.adapters.exports import targets
+
+    def written(place: Path, chunks: Iterator[bytes]) -> int:
+        size = 0
+        with place.open("wb", buffering=0) as file:
+            for chunk in chunks:
+                size += file.write(chunk)
+        return size
+
+    targets._replace = written
+
+
+def no_hook() -> None:
+    """Say that a webhook was taken, and call nobody."""
+
+    async def posted(self: Poster, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
+        return Answer(200)
+
+    Poster.post = posted  # type: ignore[method-assign]
+
+
+def forged() -> None:
+    """Sign with another secret than the one that was agreed."""
+    os.environ["STENO_TRANSCRIBE_WEBHOOK_SECRET"] = f"whsec_{'QUJD' * 10}"
+
+
 def no_redaction() -> None:
     """Let the text through as it was said."""
     sys.argv.append("--no-redact")
@@ -254,7 +284,10 @@ BUGS: dict[str, Callable[[], None]] = {
     "audit-twice": audit_twice,
     "audit-lost": audit_lost,
     "late-file": late_file,
+    "torn-file": torn_file,
     "other-key": other_key,
+    "no-hook": no_hook,
+    "forged": forged,
     "no-redaction": no_redaction,
     "clock-back": lambda: _clock(-3600),
     "clock-forward": lambda: _clock(86_400),

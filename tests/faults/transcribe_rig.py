@@ -90,9 +90,10 @@ class Transcribe(Process):
             **settings_of(),
             **(settings or {}),
         }
+        del env["PYTHONDONTWRITEBYTECODE"]  # it starts often: compiling would be most of its time
         super().__init__(arguments, env=env, log=folder / "transcribe.log")
 
-    async def finished(self, *, limit_s: float = 60.0) -> int:
+    async def finished(self, *, limit_s: float = 120.0) -> int:
         """Wait for its end, sampling its memory, and give the exit code."""
         await until(self._is_over, "the end of steno transcribe", limit_s=limit_s)
         return self.child.wait()
@@ -148,7 +149,7 @@ class Rig:
         found: dict[str, Any] = stats["regions"]["primary"]["jobs"]
         return found
 
-    async def accepted(self, count: int, *, limit_s: float = 20.0) -> None:
+    async def accepted(self, count: int, *, limit_s: float = 60.0) -> None:
         """Wait until the service has taken so many jobs."""
         end = asyncio.get_running_loop().time() + limit_s
         while (await self.job_stats())["accepted"] < count:
@@ -218,7 +219,7 @@ class Rig:
             self.product.sample()
             await asyncio.sleep(min(_SAMPLE_S, left))
 
-    async def done(self, *, limit_s: float = 60.0) -> int:
+    async def done(self, *, limit_s: float = 120.0) -> int:
         """Run the product to its end and give the exit code."""
         if not self.product.running:
             self.product.start()
