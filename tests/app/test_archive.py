@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars
 import pytest
 
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
-from steno.app.archive import ArchiveOptions, archive_file
+from steno.app.archive import ArchiveOptions, archive_file, place_of
 from steno.app.archive_conversations import Archiving, Wanted, archive_conversations
+from steno.app.archive_extras import ExtraOptions
 from steno.archive.criteria import Criteria
 from steno.archive.service import Outcome, Result
 from steno.config import load
@@ -25,6 +27,7 @@ from steno.core.transcript import Role
 from steno.errors import AuthError, ConfigError, IntegrityError, RemoteProtocolError
 from steno.observability import LogTelemetry
 from steno_sim.archive.settings import ArchiveSettings
+from steno_sim.archive_score import score_payload
 from steno_sim.server import Simulator
 
 FAMILIES = ("tutorial", "genesys-cloud")
@@ -329,3 +332,60 @@ def test_options_that_exclude_one_another_are_refused_before_the_work(tmp_path: 
     with pytest.raises(ConfigError):
         archive_file(run.config(), path, run.options(original=True, kept_filtered=True))
     assert not run.place.exists()
+
+
+# --- further outputs -------------------------------------------------------------------------
+
+
+async def test_a_table_stands_beside_each_transcript_with_the_roles_of_its_segments(
+    tmp_path: Path,
+) -> None:
+    """Also where participants come last; a second run finds it and adds nothing."""
+    ids = some(3)
+    async with Simulator("quiet", archive=ArchiveSettings(turns=(5, 30), order="last")) as sim:
+        run = Run(tmp_path, sim)
+        for _ in range(2):
+            await run.go(ids, run.options(extras=ExtraOptions(parquet=True)))
+        truths = {name: sim.archive.truth(name)[0] for name in ids}
+    tables = sorted((run.place / "parquet").rglob("*.parquet"))
+    assert len(tables) == 3
+    for path in tables:
+        table = polars.read_parquet(path, hive_partitioning=False)
+        (name,) = table["conversation"].unique()
+        turns = truths[name].turns
+        assert table["text"].to_list() == [turn.text for turn in turns]
+        assert table["role"].to_list() == [turn.role for turn in turns]
+        assert table["index"].to_list() == list(range(len(turns)))
+
+
+async def test_pictures_and_a_page_are_made_of_what_is_known_too(tmp_path: Path) -> None:
+    """From the archive, not from the platform."""
+    ids = some(2)
+    extras = ExtraOptions(
+        picture=str(tmp_path / "{conversation}.svg"), report=str(tmp_path / "page.html")
+    )
+    async with Simulator("quiet", archive=ArchiveSettings(turns=(5, 9))) as sim:
+        run = Run(tmp_path, sim)
+        await run.go(ids)
+        await run.go(ids, run.options(extras=extras))
+    assert {one.outcome for one in run.results} == {Outcome.KNOWN}
+    for name in ids:
+        assert (tmp_path / f"{name}.svg").read_text().startswith("<svg")
+    assert all(name in (tmp_path / "page.html").read_text() for name in ids)
+
+
+async def test_compressed_and_redacted_transcripts_are_what_they_say(tmp_path: Path) -> None:
+    """Everything is there, and no planted secret."""
+    ids = some(2)
+    async with Simulator("quiet", archive=ArchiveSettings(turns=(40, 60), language="en-US")) as sim:
+        run = Run(tmp_path, sim)
+        await run.go(ids, compress=True, redact=True)
+        truths = {name: sim.archive.truth(name) for name in ids}
+    place = place_of(run.config())
+    for name, data in run.objects().items():
+        assert name.endswith(".json.zst")
+        assert data[:4] == b"\x28\xb5\x2f\xfd"
+        payload = b"".join(place.read(f"transcripts/{name}"))
+        score = score_payload(truths[name.removesuffix(".json.zst")], payload, redacted=True)
+        assert (score.leaked, score.missing, score.extra) == (0, 0, 0)
+        assert score.expected >= 40

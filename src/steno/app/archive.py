@@ -17,7 +17,7 @@ import msgspec
 from steno.adapters.archive_store import Archive as ArchivePlace
 from steno.adapters.archive_store import ArchiveSettings, open_archive
 from steno.adapters.exports.targets import ReaderGone, Target, require_target, target_of
-from steno.app.archive_extras import ExtraOptions, Maker, Making
+from steno.app.archive_extras import ExtraOptions, Maker, Making, table_of
 from steno.app.redactor import make_redactor
 from steno.archive.criteria import Criteria
 from steno.archive.listing import Listing
@@ -112,13 +112,15 @@ class Shop:
         self._options = options
         self._place = place
         self._redactor = make_redactor(config) if config.archive.redact else None
-        self._maker = Maker(options.extras) if options.extras.any_each else None
+        self._maker = Maker(options.extras) if options.extras.is_drawn else None
         self._listings = _Listings(options.out) if options.out else None
 
     @property
     def lists(self) -> bool:
         """Whether transcripts that are archived already are read again."""
-        return self._listings is not None or self._maker is not None
+        return bool(
+            self._listings is not None or self._maker is not None or self._options.extras.parquet
+        )
 
     @property
     def analyses(self) -> bool:
@@ -171,6 +173,11 @@ class Shop:
                 rate=self._config.archive.sample_rate,
                 energies=making.sound.energies if making and making.sound else None,
             )
+        tables = options.extras.parquet
+        if tables and self._place is not None:
+            table = table_of(self._place, found, self.made_with)
+            observers += [table] if table is not None else []
+            extras += [table] if table is not None else []
         kept = options.criteria if options.kept_filtered and not again else None
         return Work(
             Passage(
@@ -183,7 +190,10 @@ class Shop:
                 observers=observers,
                 spool=_spool,
                 settings=PassageSettings(
-                    strict=options.strict, keep_truncated=options.keep_truncated, kept=kept
+                    strict=options.strict,
+                    keep_truncated=options.keep_truncated,
+                    kept=kept,
+                    roles_early=tables,
                 ),
             ),
             extras,

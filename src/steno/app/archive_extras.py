@@ -14,9 +14,10 @@ from steno.archive.passage import Observer, Passed
 from steno.core.stored import Segment
 from steno.core.transcript import Role
 from steno.errors import ConfigError
-from steno.ports.archive import FoundTranscript
+from steno.ports.archive import FoundTranscript, NewItem
 
 if TYPE_CHECKING:
+    from steno.adapters.archive_store import Archive as ArchivePlace
     from steno.archive.page import Gathered
     from steno.archive.service import Extra, Result
     from steno.archive.sound import Outside, Sound
@@ -37,16 +38,18 @@ class ExtraOptions:
         picture: ``….svg`` or ``….png``.
         peaks: JSON of the audio's peaks.
         report: One HTML page of all.
+        parquet: Segments are archived as a table, too.
     """
 
     audio: str = ""
     picture: str = ""
     peaks: str = ""
     report: str = ""
+    parquet: bool = False
 
     @property
-    def any_each(self) -> bool:
-        """Something is made of each transcript."""
+    def is_drawn(self) -> bool:
+        """Each transcript is watched to be drawn or measured."""
         return bool(self.audio or self.picture or self.peaks or self.report)
 
 
@@ -131,6 +134,66 @@ class Making:
 
     def abort(self) -> None:
         """Nothing was written."""
+
+
+class TableMaking:
+    """One transcript's segments as a table beside it in the archive."""
+
+    def __init__(self, place: ArchivePlace, found: FoundTranscript, item: NewItem) -> None:
+        from steno.adapters.archive_store import ParquetTable
+
+        self._place = place
+        self._found = found
+        self._item = item
+        self._table = ParquetTable(found.conversation, found.communication)
+        self._count = 0
+
+    def add(
+        self, segments: Sequence[Segment], starts: Seconds, ends: Seconds, roles: Mapping[str, Role]
+    ) -> None:
+        """Add a batch; the pass gives roles with it."""
+        from steno.adapters.archive_store import Rows
+
+        self._table.add(
+            Rows(
+                self._count,
+                starts.tolist(),
+                ends.tolist(),
+                [segment.speaker_id for segment in segments],
+                [roles.get(segment.speaker_id, Role.UNKNOWN).value for segment in segments],
+                [segment.text for segment in segments],
+                [segment.confidence for segment in segments],
+            )
+        )
+        self._count += len(segments)
+
+    def finish(self, roles: Mapping[str, Role]) -> None:
+        """No more comes."""
+
+    def commit(self, passed: Passed) -> None:
+        """Archive the table. Blocks."""
+        from steno.archive.service import summary_bytes
+
+        summary = summary_bytes(passed, self._found.conversation, analyses=False)
+        self._table.finish(self._place.writer(self._item), summary)
+
+    def abort(self) -> None:
+        """Give it up."""
+        self._table.abort()
+
+
+def table_of(place: ArchivePlace, found: FoundTranscript, made_with: str) -> TableMaking | None:
+    """Begin the table of a transcript; None where it is archived already. Blocks."""
+    item = place.parquet_item(
+        found.conversation,
+        communication=found.communication,
+        made_with=made_with,
+        at_us=time.time_ns() // 1000,
+    )
+    held = place.manifest(item.key, conversation=found.conversation)
+    if held is not None and held.state == "complete" and held.made_with == made_with:
+        return None
+    return TableMaking(place, found, item)
 
 
 class Maker:

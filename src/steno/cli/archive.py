@@ -109,6 +109,9 @@ def archive(
         bool | None,
         typer.Option("--zstd/--no-zstd", help="Archive compressed.", show_default=False),
     ] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Archive segments as a table, too, by date.")
+    ] = False,
     out: Annotated[
         str | None,
         typer.Option(
@@ -242,7 +245,7 @@ def archive(
         again=again,
         on_result=told.take if file is not None else told.each,
         on_bytes=told.on_bytes,
-        extras=ExtraOptions(audio or "", picture or "", peaks or "", report or ""),
+        extras=ExtraOptions(audio or "", picture or "", peaks or "", report or "", parquet),
     )
     require_options(settings, options)
     alone = len(conversations or settings.archive.conversations) == 1 and not (ids or since)
