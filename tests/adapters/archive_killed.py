@@ -22,7 +22,7 @@ from steno.adapters.archive_store.folder import Folder, Part
 from steno.errors import StenoError
 
 SUMMARY = b'{"archived_at":"2026-03-01T10:00:00Z"}'
-PIECE = 512 * 1024
+PIECE = 16 * 1024
 
 
 class Steps:

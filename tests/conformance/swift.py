@@ -60,6 +60,7 @@ use = egg:swift#s3api
 s3_acl = no
 check_bucket_owner = no
 location = us-east-1
+min_segment_size = 1
 auth_pipeline_check = False
 [filter:cache]
 use = egg:swift#memcache

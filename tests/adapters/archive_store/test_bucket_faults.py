@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from obstore import exceptions as failures
 
-from conformance.archive_store_contract import LARGE, SMALL, large, put
+from conformance.archive_store_contract import LARGE, PART, SMALL, large, put
 from conformance.faulty_s3 import CANARY, FaultyS3
 from steno.adapters.archive_store import Archive, ArchiveSettings, open_archive
 from steno.adapters.archive_store.bucket import failure_of
@@ -65,7 +65,7 @@ def opened(
         "client_options": {"allow_http": True, "pool_max_idle_per_host": "0"},
         "retry_config": {"max_retries": 1, "backoff": BACKOFF},
     }
-    settings: dict[str, Any] = {"lease_s": 1.0, "wait_s": 3.0, **more}
+    settings: dict[str, Any] = {"lease_s": 1.0, "wait_s": 3.0, "part_bytes": PART, **more}
     return open_archive(
         ArchiveSettings(
             url=url, endpoint=s3.endpoint, region="us-east-1", options=options, **settings

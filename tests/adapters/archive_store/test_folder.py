@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.archive_store_contract import content_of, large, put
+from conformance.archive_store_contract import MB, content_of, large, put
 from steno.adapters.archive_store import Archive, ArchiveSettings, open_archive
 from steno.errors import ConfigError, StorageError, StorageFull
 from steno.ports.archive import WriteOutcome
@@ -79,10 +79,10 @@ def test_a_full_disk_is_told_and_leaves_nothing(archive: Archive, tmp_path: Path
     """No part of a file stays, and the same work succeeds later."""
     item = archive.item("conv-1", at_us=0)
     with largest_file(4 * 1024 * 1024), pytest.raises(StorageFull):
-        put(archive, item, large())
+        put(archive, item, large(size=8 * MB))
     assert parts(tmp_path) == []
     assert archive.manifest(item.key) is None
-    assert put(archive, item, large()).outcome is WriteOutcome.WRITTEN
+    assert put(archive, item, large(size=8 * MB)).outcome is WriteOutcome.WRITTEN
 
 
 def test_a_disk_that_fills_up_before_the_manifest(archive: Archive, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_what_was_read_back_decides(archive: Archive, tmp_path: Path) -> None:
     """A file that is not what was written is never given its place."""
     item = archive.item("conv-1", at_us=0)
     writer = archive.writer(item)
-    writer.write(large())
+    writer.write(large(size=MB))
     (part,) = parts(tmp_path)
     with part.open("r+b") as file:
         file.write(b"?")

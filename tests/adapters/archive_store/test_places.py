@@ -10,12 +10,20 @@ from typing import Any
 import pytest
 
 from conformance import swift
-from conformance.archive_store_contract import ArchiveRules, Open
+from conformance.archive_store_contract import (
+    MB,
+    PART,
+    ArchiveRules,
+    Open,
+    content_of,
+    large,
+    put,
+)
 from conformance.faulty_s3 import FaultyS3
 from steno.adapters.archive_store import Archive, ArchiveSettings, open_archive
 from steno.adapters.archive_store.bucket import Bucket, open_bucket
 
-QUICK = {"lease_s": 2.0, "wait_s": 10.0}
+QUICK = {"lease_s": 2.0, "wait_s": 10.0, "part_bytes": PART}
 
 
 def s3_options() -> dict[str, Any]:
@@ -64,13 +72,18 @@ class TestSwift(ArchiveRules):
         swift_server.make_bucket(name)
         return _over(swift_server.endpoint, f"s3://{name}/pre/fix")
 
+    def test_parts_have_the_size_that_real_stores_want(self, opened: Open) -> None:
+        """With settings as they are by default."""
+        archive = opened(part_bytes=ArchiveSettings(url="x").part_bytes)
+        item, content = archive.item("conv-1", at_us=0), large(size=17 * MB)
+        put(archive, item, content, pieces=MB)
+        assert content_of(archive, item.key) == content
+
     def test_content_types_and_encodings_are_kept(
         self, opened: Open, swift_server: swift.Swift
     ) -> None:
         """So that other programs read what it is."""
         import obstore
-
-        from conformance.archive_store_contract import large, put
 
         archive = opened(compress=True)
         item = archive.item("conv-1", at_us=0)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from steno.ports import Telemetry
 
-PART_BYTES: Final = 8 * 1024 * 1024
-"""Up to this an object is put at once, on condition. Of parts S3 takes ten thousand: 80 GB."""
 PARTS_AT_ONCE: Final = 2
 
 _JSON: Final = "application/json"
@@ -134,7 +132,7 @@ class Bucket:
             pieces,
             attributes=attributes,
             use_multipart=True,
-            chunk_size=PART_BYTES,
+            chunk_size=self.settings.part_bytes,
             max_concurrency=PARTS_AT_ONCE,
         )
 
@@ -192,8 +190,9 @@ class Bucket:
         return True
 
     def _ranges(self, name: str, size: int) -> Iterator[Piece]:
-        for start in range(0, size, PART_BYTES):
-            end = min(start + PART_BYTES, size)
+        step = self.settings.part_bytes
+        for start in range(0, size, step):
+            end = min(start + step, size)
             try:
                 found = obstore.get_range(self._store, self._prefix + name, start=start, end=end)
             except FileNotFoundError:

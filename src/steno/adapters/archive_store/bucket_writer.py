@@ -1,6 +1,6 @@
 """One object being put into a bucket.
 
-Up to 8 MB are kept and put at once, on condition that the key is free. More is put in parts,
+Up to a part (8 MB) is kept and put at once, on condition that the key is free. More goes in parts,
 which no store takes on condition by this library: the key is claimed first (``claims``). Either
 is read back before the manifest says that it is complete. Between a small object and a claim for
 the same key: the small writer looks for claims after its put, a claimant for an object after its
@@ -17,7 +17,7 @@ from typing import Final
 
 from obstore import exceptions as failures
 
-from steno.adapters.archive_store.bucket import PART_BYTES, Bucket, failure_of
+from steno.adapters.archive_store.bucket import Bucket, failure_of
 from steno.adapters.archive_store.claims import Chain, Claim, ClaimLost
 from steno.adapters.archive_store.content import Encoder, Piece, stored_sums
 from steno.adapters.archive_store.place import (
@@ -48,6 +48,7 @@ class BucketWriter:
         self._claim: Claim | None = None
         self._ended = False
         settings = bucket.settings
+        self._gathered = min(_GATHERED, settings.part_bytes)
         self._chain = Chain(bucket, item, lease_s=settings.lease_s, wait_s=settings.wait_s)
 
     def write(self, data: bytes) -> None:
@@ -80,9 +81,9 @@ class BucketWriter:
         if self._is_large and self._upload is None:
             return  # it is only compared
         self._kept += piece
-        if not self._is_large and len(self._kept) > PART_BYTES:
+        if not self._is_large and len(self._kept) > self._bucket.settings.part_bytes:
             self._grow()
-        if self._upload is not None and len(self._kept) >= _GATHERED:
+        if self._upload is not None and len(self._kept) >= self._gathered:
             kept, self._kept = self._kept, bytearray()
             self._upload.write(kept)
 
