@@ -21,6 +21,7 @@ from steno.errors import (
     LocalProtocolError,
     ObjectMissing,
     PeerUnavailable,
+    ProtocolError,
     RateLimited,
     RemoteProtocolError,
     StenoError,
@@ -185,6 +186,21 @@ async def test_refusal_names_the_scopes(status: int) -> None:
         for scope in ("interaction:read", "media:read", "analytics:read"):
             assert scope in str(caught.value)
         assert len(server.asked) == (2 if status == 401 else 1)
+
+
+@pytest.mark.parametrize("code", ["not.authorized", "missing.permissions"])
+async def test_one_conversation_that_is_closed_to_us_is_no_reason_to_stop(code: str) -> None:
+    """By the platform's own code, or after others were let out."""
+    refused = web.json_response({"code": code, "status": 403}, status=403)
+    async with link_server(StoreScript()) as server, fetch_rig(server.host) as rig:
+        bodies: list[object] = [refused] if code == "not.authorized" else [DATA, refused]
+        server.answers = told(*bodies)
+        if len(bodies) > 1:
+            await rig.document.find("c-0")
+        with pytest.raises(ProtocolError) as caught:
+            await rig.document.find("c-1")
+        assert caught.value.fields["code"] == code
+        assert not caught.value.retryable
 
 
 async def test_a_token_that_is_revoked_between_calls_is_replaced() -> None:

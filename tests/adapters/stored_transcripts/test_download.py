@@ -33,7 +33,6 @@ from steno.adapters.stored_transcripts.download import Downloads
 from steno.core.hosts import Host
 from steno.core.secret import Secret
 from steno.errors import (
-    AuthError,
     ConnectFailed,
     IntegrityError,
     ObjectMissing,
@@ -236,7 +235,7 @@ async def test_refusal_for_good_is_bounded_and_clear() -> None:
     """The first link and three fresh ones, then an error that is never tried again."""
     async with fetching(StoreScript(DATA, refused_from=0)) as fetch:
         error = await refusal(fetch)
-    assert isinstance(error, AuthError)
+    assert type(error) is ProtocolError
     assert not error.retryable
     assert error.fields["status"] == 403
     assert fetch.server.links == 1 + LIMITS.renewals
@@ -248,7 +247,7 @@ async def test_refusal_after_some_data_is_bounded_too() -> None:
     script = StoreScript(DATA, etag=TAG, link_bytes=100_000, refused_from=3)
     async with fetching(script) as fetch:
         error = await refusal(fetch)
-    assert isinstance(error, AuthError)
+    assert type(error) is ProtocolError
     assert error.fields["received"] == 200_000
     assert fetch.server.links == 2 + LIMITS.renewals
 

@@ -219,6 +219,8 @@ async def test_refusals_name_the_permissions() -> None:
         assert "a:b:view" in await refusal(rig)
         platform.refused = {f"{BASE}k-1/transcripturls": forbidden()}
         assert "recording:recordingSegment:view" in await refusal(rig, by_recording=True)
+    async with link_server(StoreScript(DATA)) as server, fetch_rig(server.host) as rig:
+        platform = Platform(server, None)
         platform.refused = {CALL: forbidden(), DETAILS: forbidden()}
         told = await refusal(rig)
         assert "conversation:communication:view" in told

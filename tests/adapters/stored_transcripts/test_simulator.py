@@ -11,7 +11,7 @@ import pytest
 
 from conformance.fetch_rig import QUICK, all_of, fetched, sim_rig
 from steno.core.stored import FieldsRead
-from steno.errors import AuthError, IntegrityError
+from steno.errors import AuthError, IntegrityError, ProtocolError
 from steno.ports.archive import Nothing, NoTranscript
 from steno.wire.stored_transcripts import parse_stored
 from steno_sim.archive.settings import ArchiveSettings
@@ -127,6 +127,15 @@ async def test_rights_that_are_missing_are_named() -> None:
                 await source.find(CALL)
         with pytest.raises(AuthError, match="conversationDetail"):
             _ = [one async for one in rig.finder.conversations(BEGAN_US, BEGAN_US + 1)]
+
+
+async def test_a_conversation_that_is_not_ours_fails_alone() -> None:
+    """A batch goes on with the others."""
+    async with simulator(forbidden=1.0) as sim, sim_rig(sim) as rig:
+        for source in (rig.document, rig.platform):
+            with pytest.raises(ProtocolError) as caught:
+                await source.find(CALL)
+            assert caught.value.fields["status"] == 403
 
 
 @pytest.mark.parametrize("lag_s", [0.0, 1e9])

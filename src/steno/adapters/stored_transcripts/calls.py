@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from steno.core.hosts import Host
 from steno.core.pacing import Turns
 from steno.core.timing import Backoff, Deadline, Retries, SteppedBackoff
-from steno.errors import RateLimited, TransportError
+from steno.errors import AuthError, ProtocolError, RateLimited, TransportError
 from steno.ports import Telemetry
 from steno.wire.http import MAX_ANSWER_BYTES, AnswerSink, HttpAnswer, RateBudget
 
@@ -84,6 +84,7 @@ class PacedCalls:
         self._draw = draw
         self._in_flight = 0
         self._seen: RateBudget | None = None
+        self._permitted: set[str] = set()
 
     @property
     def host(self) -> Host:
@@ -104,6 +105,7 @@ class PacedCalls:
         patience_s: float | None = None,
         max_bytes: int = MAX_ANSWER_BYTES,
         into: AnswerSink | None = None,
+        is_of_one: bool = False,
     ) -> HttpAnswer:
         """Call, and call again while that can help. Every method here may be repeated.
 
@@ -116,6 +118,8 @@ class PacedCalls:
             patience_s: Time for further tries, where it is not the usual.
             max_bytes: Longest answer taken.
             into: Takes a long body.
+            is_of_one: It is about one conversation, which may be closed to us while others are
+                not: a refusal that says so is a ``ProtocolError`` with status 403.
 
         Raises:
             AuthError, ObjectMissing, ProtocolError: See ``PlatformHttp.request``.
@@ -132,7 +136,7 @@ class PacedCalls:
             await self._turn()
             self._in_flight += 1
             try:
-                return await self._http.request(
+                answer = await self._http.request(
                     method,
                     path,
                     action=action,
@@ -145,14 +149,19 @@ class PacedCalls:
                     max_bytes=max_bytes,
                     into=into,
                 )
+                self._permitted.add(action)
+                return answer
             except TransportError as error:
                 failure = error
+            except AuthError as error:
+                if is_of_one and self._is_of_one(error, action):
+                    raise _closed(error) from None
+                raise
             finally:
                 self._in_flight -= 1
                 self._learn()
-            told = failure.fields.get("retry_after_s")
-            wish_s = float(told) if isinstance(told, (int, float)) else None
             is_limit = isinstance(failure, RateLimited)
+            wish_s = _wish_s(failure)
             if is_limit and wish_s:
                 self._turns.hold(now(), wish_s)
             retries = limited if is_limit else failed
@@ -163,6 +172,15 @@ class PacedCalls:
                 "platform.call_retried", action=action, error=failure.error_class, wait_s=wait_s
             )
             await asyncio.sleep(wait_s)
+
+    def _is_of_one(self, error: AuthError, action: str) -> bool:
+        """Tell whether a refusal is about the conversation rather than about us.
+
+        The platform has a code for it; without one, it is where others have been permitted.
+        """
+        if error.fields.get("status") != 403:
+            return False
+        return error.fields.get("code") == "not.authorized" or action in self._permitted
 
     async def _turn(self) -> None:
         now = asyncio.get_running_loop().time
@@ -183,3 +201,16 @@ class PacedCalls:
             now = asyncio.get_running_loop().time()
             self._turns.hold(now, budget.reset_s)
             self._telemetry.info("archive.rate_held", wait_s=self._turns.held_s(now))
+
+
+def _wish_s(failure: TransportError) -> float | None:
+    told = failure.fields.get("retry_after_s")
+    return float(told) if isinstance(told, (int, float)) else None
+
+
+def _closed(refused: AuthError) -> ProtocolError:
+    return ProtocolError(
+        "the platform does not let this client read the conversation",
+        fix=f"Check the divisions of the client's roles. {refused.fix}".rstrip(),
+        **refused.fields,
+    )

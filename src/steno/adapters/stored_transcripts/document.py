@@ -231,6 +231,7 @@ class DocumentTranscripts:
                 limit_s=INLINE_LIMIT_S,
                 max_bytes=MAX_INLINE_BYTES,
                 into=inline,
+                is_of_one=True,
             )
             if inline.is_list:
                 return _Told(Standing.LEGACY)

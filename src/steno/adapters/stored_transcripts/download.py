@@ -18,7 +18,6 @@ from steno.adapters.stored_transcripts.links import LinkStore, StoreAnswer
 from steno.core.secret import Secret
 from steno.core.timing import SteppedBackoff
 from steno.errors import (
-    AuthError,
     ObjectMissing,
     PeerUnavailable,
     ProtocolError,
@@ -108,10 +107,9 @@ class Downloads:
 
         Raises:
             IntegrityError: Length or check sum differ, or the file changed under way.
-            AuthError: The store refuses every fresh link.
             ObjectMissing: The store has no such file.
-            RemoteProtocolError, ProtocolError, TransportError: As ``LinkStore.open``, after the
-                last try.
+            ProtocolError: The store refuses every fresh link, or leads where it may not.
+            TransportError: As ``LinkStore.open``, after the last try.
         """
         place = _Place()
         first_s = self._limits.retry_first_s
@@ -205,7 +203,8 @@ def _understood(answer: StoreAnswer, place: _Place, made: _Try) -> bool:
             made.failure = TransportError("the store has not the part asked for")
         case Meaning.ENDED:
             made.link_ended = True
-            made.failure = AuthError(
+            # No AuthError: our credentials are not asked here, and other files may be let out.
+            made.failure = ProtocolError(
                 "the store refuses every fresh link", fix=_FIX_REFUSED, status=answer.status
             )
         case Meaning.BUSY:

@@ -21,7 +21,7 @@ from steno.adapters.stored_transcripts.limits import FetchLimits
 from steno.adapters.stored_transcripts.links import LinkStore
 from steno.core.secret import Secret
 from steno.core.stored import StoredShape
-from steno.errors import AuthError, ObjectMissing
+from steno.errors import AuthError, ObjectMissing, ProtocolError
 from steno.ports import Telemetry
 from steno.ports.archive import FetchProgress, FoundTranscript, Nothing, NoTranscript
 from steno.wire.participants import decode_roster
@@ -141,17 +141,20 @@ class PlatformTranscripts:
         Raises:
             AuthError: A call is not permitted, and the other knows no such conversation.
         """
-        refused: AuthError | None = None
-        for path, read in ((conversation_path, _roster_legs), (details_path, legs_of_details)):
+        refused: AuthError | ProtocolError | None = None
+        for action, path, read in _LEG_CALLS:
             try:
                 answer = await self._calls.call(
                     "GET",
                     path(conversation),
-                    action="read a conversation",
+                    action=action,
                     accept=_MISSING,
                     fix=FIX_CONVERSATION,
+                    is_of_one=True,
                 )
-            except AuthError as error:
+            except (AuthError, ProtocolError) as error:
+                if error.fields.get("status") not in (401, 403):
+                    raise
                 refused = refused or error
                 continue
             if answer.ok:
@@ -189,6 +192,7 @@ class PlatformTranscripts:
             link_path(conversation, leg, by_recording=by_recording),
             action="ask for a transcript's link",
             fix=FIX_LINKS if by_recording else FIX_LINK,
+            is_of_one=True,
         )
         return (
             decode_links(answer.body)
@@ -199,3 +203,9 @@ class PlatformTranscripts:
 
 def _roster_legs(body: bytes) -> Legs:
     return legs_of(decode_roster(body))
+
+
+_LEG_CALLS: Final = (
+    ("read a conversation", conversation_path, _roster_legs),
+    ("read a conversation's details", details_path, legs_of_details),
+)
