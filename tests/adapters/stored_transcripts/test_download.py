@@ -7,6 +7,7 @@ import base64
 import gzip
 import hashlib
 import logging
+import socket
 import ssl
 import traceback
 import zlib
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from conformance.certificates import self_signed
 from conformance.link_server import (
@@ -26,7 +28,7 @@ from conformance.link_server import (
     packed,
     transcript,
 )
-from conformance.scripted_http import Noted, says, scripted
+from conformance.scripted_http import Noted, hangs, says, scripted
 from steno.adapters.platform_http import trusted_tls
 from steno.adapters.stored_transcripts import FetchLimits, LinkStore
 from steno.adapters.stored_transcripts.download import Downloads
@@ -323,6 +325,45 @@ async def test_this_machine_is_private_where_the_platform_is_elsewhere() -> None
         elsewhere = Host("api.mypurecloud.com")
         async with LinkStore(elsewhere, allow=("127.0.0.1",), stall_s=5.0) as store:
             assert await Fetch(server, store, Noted()).run() == DATA
+
+
+class Inwards(AbstractResolver):
+    """A name server that knows our network only, as one that rebinds names does."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Give a private address for any name."""
+        return [
+            ResolveResult(
+                hostname=host,
+                host="10.1.2.3",
+                port=port,
+                family=socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+async def test_a_name_that_leads_into_our_network_is_not_connected_to() -> None:
+    """It is found where the connection is made."""
+    async with LinkStore(Host("api.mypurecloud.com"), resolver=Inwards()) as store:
+        with pytest.raises(RemoteProtocolError, match="private network") as caught:
+            await store.open(Secret(f"https://store.example/file?{PLANTED}"), {})
+    assert "planted" not in chain_of(caught.value)
+
+
+async def test_a_store_that_never_answers_is_left() -> None:
+    """The head of an answer has a time of its own."""
+    async with scripted(hangs()) as server:
+        link = Secret(f"{server.host.http_base}/file?{PLANTED}")
+        async with LinkStore(server.host, head_limit_s=0.1) as store:
+            with pytest.raises(TimedOut):
+                await store.open(link, {})
 
 
 @pytest.mark.parametrize("off", [1, 1000])
