@@ -98,7 +98,7 @@ def test_audio_gives_levels_and_tells_what_lies_outside(tmp_path: Path) -> None:
         *("--peaks", names["p.json"], "--report", names["r.html"]),
     )
     assert done.exit_code == ExitCode.DONE, done.output
-    assert "1 segments lie outside the audio" in done.stderr
+    assert "1 segments lie outside the audio: 2" in done.stderr
     rows = [json.loads(line) for line in Path(names["l.jsonl"]).read_text().splitlines()]
     assert rows[0]["energy_db"] == -120.0
     assert rows[1]["energy_db"] == pytest.approx(-6.0, abs=0.2)

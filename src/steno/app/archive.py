@@ -198,7 +198,7 @@ class Shop:
             ),
             extras,
             redaction,
-            making.outside_count if making is not None else int,
+            making.outside if making is not None else lambda: None,
         )
 
     def tell(self, result: Result) -> None:

@@ -107,14 +107,9 @@ class Making:
         self.strip: Strip = Strip()
         self._fit = Fit(sound.seconds) if sound is not None else None
 
-    @property
     def outside(self) -> Outside | None:
-        """Segments that do not lie in the audio; None without audio."""
+        """Return which segments do not lie in the audio; None without audio."""
         return self._fit.outside if self._fit is not None else None
-
-    def outside_count(self) -> int:
-        """Return how many do not lie in the audio."""
-        return self._fit.outside.count if self._fit is not None else 0
 
     def add(
         self, segments: Sequence[Segment], starts: Seconds, ends: Seconds, roles: Mapping[str, Role]
@@ -263,7 +258,7 @@ class Maker:
                 result.communication,
                 making.strip,
                 making.sound,
-                making.outside,
+                making.outside(),
             )
         )
 

@@ -23,6 +23,7 @@ import msgspec
 
 from steno.archive.passage import Passage, Passed
 from steno.archive.redacted import SegmentRedaction
+from steno.archive.sound import Outside
 from steno.archive.summary import with_analysis
 from steno.core.records import Draft, Record
 from steno.core.stored import BadElement
@@ -75,7 +76,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
         summary: The document's summary as JSON, with the analysis under ``analysis``.
         bad, bad_segments: Segments that could not be read: how many, and the first ones.
         truncated_at: Byte at which it breaks off, where that was accepted.
-        outside_audio: Segments that do not lie in the audio at hand.
+        outside_audio: Segments that do not lie in the audio; None without audio.
         error: Class of what went wrong; ``detail`` the sentence for people.
     """
 
@@ -88,7 +89,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     entities: dict[str, int] = {}
     withheld: int = 0
     truncated_at: int | None = None
-    outside_audio: int = 0
+    outside_audio: Outside | None = None
     error: str = ""
     detail: str = ""
 
@@ -108,13 +109,13 @@ class Work:
     """What one transcript is passed through; made by ``Workshop.begin``.
 
     Attributes:
-        outside: Tells how many segments lie outside the audio that is at hand.
+        outside: Tells which segments lie outside the audio, where that is at hand.
     """
 
     passage: Passage
     extras: Sequence[Extra] = ()
     redaction: SegmentRedaction | None = None
-    outside: Callable[[], int] = int
+    outside: Callable[[], Outside | None] = lambda: None
 
     def commit(self, passed: Passed) -> None:
         """Put everything in its place. Blocks."""

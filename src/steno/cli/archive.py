@@ -433,9 +433,13 @@ class _Told:
                 f"{result.conversation}: breaks off at byte {result.truncated_at};"
                 " what was complete is kept"
             )
-        if result.outside_audio:
+        outside = result.outside_audio
+        if outside is not None and outside.count:
+            places = ", ".join(map(str, outside.first[:_MAX_BAD]))
+            more = " and more" if outside.count > _MAX_BAD else ""
             self._output.note(
-                f"{result.conversation}: {result.outside_audio} segments lie outside the audio"
+                f"{result.conversation}: {outside.count} segments lie outside the audio:"
+                f" {places}{more}"
             )
         if result.error:
             self._output.note(f"{result.conversation}: {result.detail}")
@@ -528,7 +532,9 @@ def line_of(result: Result) -> dict[str, Any]:
     if result.communication:
         line["communication"] = result.communication
     line["summary"] = msgspec.json.decode(bytes(result.summary)) if result.summary else None
-    for name in ("bad", "entities", "withheld", "truncated_at", "outside_audio", "error"):
+    if result.outside_audio is not None:
+        line["outside_audio"] = msgspec.to_builtins(result.outside_audio)
+    for name in ("bad", "entities", "withheld", "truncated_at", "error"):
         if value := getattr(result, name):
             line[name] = value
     return line
