@@ -27,6 +27,8 @@ call can be compared with one another, not with those of another day or machine.
                         nothing lost and nothing submitted twice
 ``archive``             MB per CPU-second and memory of archiving a stored transcript, beside
                         another build where STENO_BASELINE names one
+``archive-parse``       MB per CPU-second and memory of reading stored transcripts, by shape, and
+                        of another streaming parser
 ======================  ====================================================================
 """
 
@@ -77,6 +79,12 @@ MEASUREMENTS = {
     "recording-words": Measurement("recording_words.py", (), ("--runs", "20"), 300),
     "archive": Measurement(
         "archive.py", ("--runs", "1"), ("--runs", "3", "--sizes", "50MB", "300MB", "1GB"), 3600
+    ),
+    "archive-parse": Measurement(
+        "archive_parse.py",
+        ("--megabytes", "20", "--runs", "3"),
+        ("--megabytes", "100", "--runs", "7", "--blocks", "64", "128", "256", "512", "1024"),
+        1800,
     ),
     "recordings-load": Measurement(
         "recordings_load.py", ("--jobs", "500"), ("--jobs", "5000"), 3600

@@ -17,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 WORDS = [
     "the",
@@ -41,6 +43,12 @@ WORDS = [
 GENERATED_BYTES = 2_000_000
 """How much of a list is made up; files are that, over and over."""
 BLOCK_BYTES = 1 << 20
+NAMES = (
+    *("compact", "pretty", "spanish", "emoji", "bad-elements"),
+    *("platform-20-words", "platform-2000-words"),
+)
+COMPARED = ("compact", "platform-20-words")
+"""Read by ``ijson``, too."""
 
 
 def documents(random: Random, text_of: Callable[[str], str] = str) -> Iterator[dict[str, object]]:
@@ -101,7 +109,7 @@ def write(path: Path, elements: Iterator[dict[str, object]], size: int, *, key: 
     pretty = path.stem == "pretty"
     indent, comma = (2, b",\n") if pretty else (None, b",")
     made: list[bytes] = []
-    while sum(map(len, made[-1:])) * len(made) < GENERATED_BYTES:
+    while sum(map(len, made[-1:])) * len(made) < min(size, GENERATED_BYTES):
         separators = (",", ": ") if pretty else (",", ":")
         text = json.dumps(next(elements), ensure_ascii=False, indent=indent, separators=separators)
         made.append(text.encode())
@@ -117,8 +125,8 @@ def write(path: Path, elements: Iterator[dict[str, object]], size: int, *, key: 
         file.write(back)
 
 
-def generate(folder: Path, size: int) -> dict[str, tuple[Path, str]]:
-    """Write all files; return them by name, with the path of their segments."""
+def generate(folder: Path, size: int, names: Sequence[str]) -> dict[str, tuple[Path, str]]:
+    """Write the files; return them by name, with the path of their segments."""
     random = Random(1)
     made: dict[str, tuple[Path, str]] = {}
     cases: dict[str, tuple[Iterator[dict[str, object]], str]] = {
@@ -130,7 +138,8 @@ def generate(folder: Path, size: int) -> dict[str, tuple[Path, str]]:
         "platform-20-words": (phrases(random, 20), "phrases"),
         "platform-2000-words": (phrases(random, 2000), "phrases"),
     }
-    for name, (elements, key) in cases.items():
+    for name in names:
+        elements, key = cases[name]
         path = folder / f"{name}.json"
         write(path, elements, size, key=key)
         where = "transcript.item" if key == "transcript" else "transcripts.item.phrases.item"
@@ -169,24 +178,23 @@ def cpu_s(work: Callable[[], int]) -> tuple[float, int]:
     return time.process_time() - before, found
 
 
-PEAK = """
-import sys
-from pathlib import Path
-from bench.archive_parse import by_parser
-import steno.wire.stored_transcripts
-
-def peak_mb():
+def peak_mb() -> float:
+    """Return the most memory this process ever took; not what its parent did before it."""
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
-before = peak_mb()
-by_parser(Path(sys.argv[1]))
-print(peak_mb() - before)
-"""
+
+def print_growth(path: Path) -> None:
+    """Print what reading a file takes above the interpreter with the same imports."""
+    import steno.wire.stored_transcripts  # noqa: F401  # no part of what grows
+
+    before = peak_mb()
+    by_parser(path)
+    print(round(peak_mb() - before, 1))
 
 
 def growth_mb(path: Path) -> float:
-    """Return what memory reading a file takes above the interpreter with the same imports."""
-    call = [sys.executable, "-c", PEAK, str(path)]
+    """Return what reading a file takes in a process of its own."""
+    call = [sys.executable, __file__, "--growth", str(path)]
     return float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
 
 
@@ -207,6 +215,47 @@ def compare_blocks(path: Path, sizes: list[int], runs: int) -> Iterator[dict[str
         yield {"case": "block", "kb": size, "mb_per_cpu_s": rate}
 
 
+Cases = dict[str, Callable[[], int]]
+
+
+def measure(cases: Cases, runs: int) -> Iterator[tuple[str, list[float], int]]:
+    """Go through all cases so many times; yield each with its CPU seconds and its segments."""
+    spent: dict[str, list[float]] = {name: [] for name in cases}
+    found = dict.fromkeys(cases, 0)
+    for _ in range(runs):
+        for name, work in cases.items():
+            seconds, found[name] = cpu_s(work)
+            spent[name].append(seconds)
+    for name, times in spent.items():
+        yield name, times, found[name]
+
+
+def report(
+    folder: Path, names: Sequence[str], megabytes: int, runs: int, file: Path | None
+) -> Iterator[dict[str, Any]]:
+    """Yield a line for each case."""
+    (folder / "tenth").mkdir()
+    files = generate(folder, megabytes * 1_000_000, names)
+    if file is not None:
+        files["file"] = (file, "transcript.item")
+    tenth = generate(folder / "tenth", megabytes * 100_000, COMPARED)
+    read = {name: path for name, (path, _) in files.items()}
+    cases: Cases = {name: partial(by_parser, path) for name, path in read.items()}
+    for name in COMPARED:
+        read[f"ijson-{name}"], where = tenth[name]
+        cases[f"ijson-{name}"] = partial(by_ijson, tenth[name][0], where)
+    for name, times, segments in measure(cases, runs):
+        size = read[name].stat().st_size / 1e6
+        yield {
+            "case": name,
+            "mb": round(size, 3),
+            "mb_per_cpu_s": round(size / statistics.median(times), 1),
+            "best_mb_per_cpu_s": round(size / min(times), 1),
+            "segments": segments,
+            "growth_mb": growth_mb(read[name]) if name in files else None,
+        }
+
+
 def main() -> None:
     """Measure, and print a JSON line for each case."""
     options = argparse.ArgumentParser(
@@ -215,35 +264,21 @@ def main() -> None:
     options.add_argument("--megabytes", type=int, default=50)
     options.add_argument("--runs", type=int, default=5)
     options.add_argument("--blocks", type=int, nargs="*", default=[], help="in KB")
+    options.add_argument("--only", nargs="*", choices=NAMES, default=NAMES)
     options.add_argument("--file", type=Path, help="a file of the document's shape to read, too")
+    options.add_argument("--growth", type=Path, help="only print what reading this file takes, MB")
     given = options.parse_args()
+    if given.growth:
+        print_growth(given.growth)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        files = generate(Path(folder), given.megabytes * 1_000_000)
-        if given.file:
-            files["file"] = (given.file, "transcript.item")
-        (Path(folder) / "tenth").mkdir()
-        tenth = generate(Path(folder) / "tenth", given.megabytes * 100_000)
-        spent: dict[str, list[float]] = {}
-        found: dict[str, int] = {}
-        for _ in range(given.runs):
-            for name, (path, _where) in files.items():
-                seconds, found[name] = cpu_s(lambda path=path: by_parser(path))  # type: ignore[misc]  # mypy: lambda
-                spent.setdefault(name, []).append(seconds / path.stat().st_size * 1e6)
-            for name in ("compact", "platform-20-words"):
-                path, where = tenth[name]
-                seconds, _ = cpu_s(lambda path=path, where=where: by_ijson(path, where))  # type: ignore[misc]  # mypy: lambda
-                spent.setdefault(f"ijson-{name}", []).append(seconds / path.stat().st_size * 1e6)
-        for name, each in spent.items():
-            row: dict[str, object] = {
-                "case": name,
-                "mb_per_cpu_s": round(1 / statistics.median(each), 1),
-                "best": round(1 / min(each), 1),
-            }
-            if name in files:
-                row |= {"segments": found[name], "growth_mb": round(growth_mb(files[name][0]), 1)}
+        rows = report(Path(folder), given.only, given.megabytes, given.runs, given.file)
+        for row in rows:
             print(json.dumps(row), flush=True)
-        for row in compare_blocks(files["compact"][0], given.blocks, given.runs):
-            print(json.dumps(row), flush=True)
+        if given.blocks:
+            compact, _ = generate(Path(folder), given.megabytes * 1_000_000, ["compact"])["compact"]
+            for row in compare_blocks(compact, given.blocks, given.runs):
+                print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

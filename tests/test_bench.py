@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -75,3 +77,15 @@ def test_what_diarisation_is_measured_with_is_stored_whole(tmp_path: Path) -> No
     assert recorded["stored"] == exported["segments"] > 1900
     assert recorded["malformed"] == 0
     assert stages["drafts"] == 2000
+
+
+def test_stored_transcripts_are_measured_with_all_their_segments() -> None:
+    """Another parser finds as many to the megabyte; memory is that of a process of its own."""
+    sizes = ("--megabytes", "1", "--runs", "1", "--only", "pretty", "platform-20-words")
+    rows = {row["case"]: row for row in map(json.loads, printed("bench.archive_parse", *sizes))}
+    assert rows["pretty"]["segments"] > 3000
+    assert 0 < rows["pretty"]["growth_mb"] < 30
+    tenth = rows["ijson-platform-20-words"]
+    whole = rows["platform-20-words"]
+    each = [row["mb"] / row["segments"] for row in (tenth, whole)]
+    assert each[0] == pytest.approx(each[1], rel=0.1)
