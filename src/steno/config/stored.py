@@ -180,7 +180,8 @@ class Archive(Section, frozen=True):
         str,
         doc(
             "Key of an archived transcript. `{conversation}` stands for the id, `{date}` for the "
-            "UTC date of archiving, with `-`."
+            "UTC date of archiving, with `-`, `{communication}` for the platform's; where that is "
+            "not in it, a communication is a level after the conversation."
         ),
     ] = "transcripts/{conversation}.json"
     redact: Annotated[bool, doc("Remove personal data from what is archived and listed.")] = False
