@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -122,6 +122,7 @@ async def open_source(
         )
     else:
         transcripts = DocumentTranscripts(calls, links, limits=limits, telemetry=telemetry)
+        stack.callback(transcripts.close)
     return Source(transcripts, DetailsFinder(calls, poll_s=wanted.poll_s), group.authority)
 
 
@@ -165,7 +166,8 @@ async def archive_conversations(
             again=options.again,
         )
         ids = _Ids(wanted, source.finder)
-        tally = await service.run(ids.all(), stop)
+        async with aclosing(ids.all()) as names:  # a details job is deleted while we are signed in
+            tally = await service.run(names, stop)
         if not stop.is_set():
             await asyncio.to_thread(shop.close)
         drained = await delivery.drain(0.0 if stop.is_set() else config.delivery.drain_s)
@@ -180,7 +182,7 @@ class _Ids:
         self._finder = finder
         self.bad = 0
 
-    async def all(self) -> AsyncIterator[str]:
+    async def all(self) -> AsyncGenerator[str, None]:
         """Yield them."""
         seen: set[str] = set()
         for line, text in enumerate(self._wanted.ids, start=1):
@@ -194,9 +196,12 @@ class _Ids:
             seen.add(name)
             yield name
         if self._wanted.to_us:
-            async for name in self._finder.conversations(self._wanted.from_us, self._wanted.to_us):
-                if name not in seen:
-                    yield name
+            wanted = self._wanted
+            found = self._finder.conversations(wanted.from_us, wanted.to_us)
+            async with aclosing(found):
+                async for name in found:
+                    if name not in seen:
+                        yield name
 
 
 def drafts_of(host_group: str, url_of: Callable[[str], str]) -> Callable[[Result, Manifest], Draft]:

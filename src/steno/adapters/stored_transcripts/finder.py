@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
@@ -60,7 +60,7 @@ class DetailsFinder:
         self._poll_s = poll_s
         self._job_limit_s = job_limit_s
 
-    async def conversations(self, from_us: int, to_us: int) -> AsyncIterator[str]:
+    async def conversations(self, from_us: int, to_us: int) -> AsyncGenerator[str, None]:
         """Return ids of voice conversations that began in the range, each once, oldest first.
 
         Raises:
@@ -78,9 +78,10 @@ class DetailsFinder:
                         yield one
         recent_us = max(from_us, available_us - OVERLAP_US) if available_us < to_us else to_us
         for began_us, end_us in spans(recent_us, to_us, QUERY_SPAN_US):
-            async for page in self._by_query(began_us, end_us):
-                for one in _new(page, seen, from_us, to_us):
-                    yield one
+            async with aclosing(self._by_query(began_us, end_us)) as pages:
+                async for page in pages:
+                    for one in _new(page, seen, from_us, to_us):
+                        yield one
 
     async def _available_us(self) -> int:
         """Return until when jobs know everything; 0 where the platform does not tell."""
@@ -170,7 +171,7 @@ class DetailsFinder:
         except (StenoError, TimeoutError):
             pass
 
-    async def _by_query(self, from_us: int, to_us: int) -> AsyncIterator[Page]:
+    async def _by_query(self, from_us: int, to_us: int) -> AsyncGenerator[Page, None]:
         listed = 0
         for number in range(1, MAX_PAGES):
             answer = await self._calls.call(
