@@ -101,6 +101,26 @@ def test_a_call_that_lasts_is_up_though_nothing_came_of_it() -> None:
     assert stream.next_deadline() is None
 
 
+def test_an_end_is_a_refusal_until_something_came_or_the_call_is_old() -> None:
+    """A loaded service refuses late, when the call counts as up already."""
+    stream = machine(settle_s=1.0)
+    stream.opened(now=0.0)
+    assert stream.is_unproven(0.5)
+    stream.on_deadline(1.0)
+    assert stream.state is State.OPEN
+    assert stream.is_unproven(9.9)
+    assert not stream.is_unproven(10.0)
+    stream.confirmed()
+    assert not stream.is_unproven(2.0)
+    stream.broke("PeerUnavailable", now=3.0, draw=0.0)
+    stream.opened(now=4.0)
+    assert stream.is_unproven(4.0)
+    stream.push(chunk(0), now=4.0)
+    stream.next_audio()
+    stream.on_acknowledged(0)
+    assert not stream.is_unproven(4.1)
+
+
 def test_an_outage_is_told_once_for_each_cause() -> None:
     """Trying again and failing the same way is not news."""
     stream = machine()

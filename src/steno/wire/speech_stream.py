@@ -144,6 +144,8 @@ class SpeechStreamMachine:
         self._shed: Span | None = None
         self._shed_since = 0.0
         self._calls = 0
+        self.has_answered = False
+        """Something came from the service on the present call, or the last one."""
         self._acked_on_this_call = False
         self._last_text = ""
         self._last_span = Span(0, 0, 0, 0)
@@ -317,7 +319,7 @@ class SpeechStreamMachine:
         if self.state is not _WAITING:
             raise ValueError("a call is open already")
         self._calls += 1
-        self._acked_on_this_call = False
+        self.has_answered = self._acked_on_this_call = False
         self._end_sent = False
         self._stalled_at = None
         self._opened_at = now
@@ -326,9 +328,22 @@ class SpeechStreamMachine:
 
     def confirmed(self) -> None:
         """The service has taken the call: something came back."""
+        self.has_answered = True
+        self._is_up()
+
+    def _is_up(self) -> None:
         if self.state is _OPENING:
             self.state = _OPEN
             self._tell(StreamState.UP, "")
+
+    def is_unproven(self, now: float) -> bool:
+        """Whether an end of the call is a refusal: nothing came from it, and it is young.
+
+        A loaded service refuses late, when ``settle_s`` is over and the call is ``OPEN``.
+        """
+        if self.state is _OPEN:
+            return not self.has_answered and now - self._opened_at < LONG_CALL_S
+        return self.state is _OPENING
 
     def broke(
         self,
@@ -511,8 +526,9 @@ class SpeechStreamMachine:
     def _progress(self) -> None:
         self._soon.reset()
         self._busy.reset()
+        self.has_answered = True
         if self.state is _OPENING:
-            self.confirmed()
+            self._is_up()
 
     def _without_repeats(self, heard: Hypothesis) -> Hypothesis:
         """Take out what a final before the break has said already."""
@@ -601,7 +617,7 @@ class SpeechStreamMachine:
         if self._stalled_at is not None and now >= self._stalled_at + self._limits.stall_s:
             return Move.BREAK
         if self.state is _OPENING and now >= self._opened_at + self._limits.settle_s:
-            self.confirmed()
+            self._is_up()
         return Move.NOTHING
 
     def events(self) -> list[SpeechEvent]:

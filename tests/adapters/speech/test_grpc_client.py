@@ -21,7 +21,14 @@ from conformance.sink_rules import Recorder
 from steno._proto import steno_speech_v1_pb2 as v1
 from steno._proto import transcription_pb2 as document
 from steno.adapters.grpc_channel import GrpcSettings
-from steno.adapters.speech.grpc_client import SPREAD_S, GrpcRecogniser, SpeechServiceSettings
+from steno.adapters.speech.grpc_client import (
+    BREAKER_FAILURES,
+    BREAKER_OPEN_S,
+    GRADUAL,
+    SPREAD_S,
+    GrpcRecogniser,
+    SpeechServiceSettings,
+)
 from steno.adapters.speech.grpc_codec import (
     MAX_INT32,
     DocumentCodec,
@@ -236,6 +243,9 @@ class Listener:
     def states(self) -> list[tuple[str, str]]:
         changes = [event for event in self.events if isinstance(event, StreamChanged)]
         return [(change.state.value, change.cause) for change in changes]
+
+    def is_in(self, state: StreamState) -> bool:
+        return bool(self.states) and self.states[-1][0] == state.value
 
     @property
     def shed(self) -> list[AudioShed]:
@@ -637,40 +647,90 @@ async def test_the_stream_that_holds_most_gives_first_when_all_hold_too_much() -
     assert client.budget.held == 0
 
 
-async def test_a_thousand_streams_do_not_hammer_a_service_that_refuses() -> None:
-    """One tries at a time; when it is taken the others follow."""
-    service = Service()
-    is_open = False
-    attempts = 0
+class Refusing:
+    """Counts what is tried; takes calls once ``is_open``."""
 
-    async def refuses(
-        service: Service, requests: AsyncIterator[bytes], context: Context
+    def __init__(self, *, after_s: float = 0.0) -> None:
+        self.after_s = after_s
+        self.is_open = False
+        self.attempts = 0
+
+    async def handle(
+        self, service: Service, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[bytes]:
-        nonlocal attempts
-        attempts += 1
-        if not is_open:
+        """Refuse the call, or answer it."""
+        self.attempts += 1
+        if not self.is_open:
+            await asyncio.sleep(self.after_s)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "")
         async for response in transcribe(service, requests, context):
             yield response
 
-    told = Recorder()
+
+async def test_a_thousand_streams_do_not_hammer_a_service_that_refuses() -> None:
+    """One tries at a time; when it is taken the others follow."""
+    refusing, told = Refusing(), Recorder()
     listeners = [Listener() for _ in range(200)]
-    async with serving(service, handle=refuses) as server:
-        client = recogniser(server.target, telemetry=told)
+    limits = Limits(first_s=0.02, cap_s=0.1)  # ``settle_s`` is the usual one: refused before it
+    async with serving(Service(), handle=refusing.handle) as server:
+        client = recogniser(server.target, limits=limits, telemetry=told)
         streams = [client.open(SPEC, one) for one in listeners]
+        started = time.monotonic()
         await until(lambda: "speech.unavailable" in told.events)
-        await asyncio.sleep(0.3)  # what was opened before the first failures came back
-        before = attempts
-        assert before <= len(streams)
+        await until(lambda: refusing.attempts >= len(streams), 10.0)
         await asyncio.sleep(1.2)
-        assert 0 < attempts - before <= 3
-        is_open = True
+        trials = 1 + (time.monotonic() - started) / BREAKER_OPEN_S
+        # One less than trip the breaker may have been tried again before it did.
+        assert refusing.attempts <= len(streams) + BREAKER_FAILURES - 1 + trials
+        refusing.is_open = True
         for stream in streams:
             stream.send(chunk(0))
         await until(lambda: all(one.texts == ["t0"] for one in listeners), 10.0)
         await client.close(2.0)
     assert told.events.count("speech.unavailable") == 1
     assert told.events.count("speech.available") == 1
+
+
+async def test_a_service_that_refuses_late_is_not_hammered_either() -> None:
+    """Refusals that come when calls count as taken are refusals: few try, then all are back."""
+    refusing, told = Refusing(after_s=0.6), Recorder()
+    listeners = [Listener() for _ in range(200)]
+    limits = Limits(first_s=0.02, cap_s=0.1, settle_s=0.2)
+    async with serving(Service(), handle=refusing.handle) as server:
+        client = recogniser(server.target, limits=limits, telemetry=told)
+        streams = [client.open(SPEC, one) for one in listeners]
+        started = time.monotonic()
+        await until(lambda: "speech.unavailable" in told.events)
+        await until(lambda: refusing.attempts >= len(streams), 10.0)
+        await asyncio.sleep(2.2)
+        trials = 1 + (time.monotonic() - started) / BREAKER_OPEN_S
+        # Until the trial is refused it lets GRADUAL others go, and those GRADUAL each.
+        most = trials * (1 + GRADUAL + GRADUAL * GRADUAL)
+        assert refusing.attempts <= len(streams) + BREAKER_FAILURES - 1 + most
+        refusing.is_open = True
+        for stream in streams:
+            stream.send(chunk(0))
+        await until(lambda: all(one.texts == ["t0"] for one in listeners), 10.0)
+        await client.close(2.0)
+    assert told.events.count("speech.unavailable") == 1
+
+
+async def test_a_service_that_takes_calls_in_silence_gets_them_back_step_by_step() -> None:
+    """Nobody speaks, so nothing is answered: what outlives the wait lets a few others go."""
+    refusing, service = Refusing(), Service()
+    listeners = [Listener() for _ in range(30)]
+    limits = Limits(first_s=0.02, cap_s=0.1, settle_s=0.2)
+    async with serving(service, handle=refusing.handle) as server:
+        client = recogniser(server.target, limits=limits)
+        for one in listeners:
+            client.open(SPEC, one)
+        await until(lambda: all(one.is_in(StreamState.AWAY) for one in listeners))
+        refusing.is_open = True
+        await until(lambda: len(service.calls) > 0)
+        assert len(service.calls) <= 1 + GRADUAL
+        await until(lambda: all(one.is_in(StreamState.UP) for one in listeners))
+        assert len(service.calls) == len(listeners)
+        await client.close(2.0)
 
 
 async def test_streams_beyond_a_connection_s_limit_get_another_connection() -> None:

@@ -9,7 +9,9 @@ Every lane has a call of its own, on few connections. What a lane has to say is 
   keep their audio. When it is back, what it offers is asked once (``auto``), and the lanes open
   their calls spread over a moment.
 - *One circuit breaker.* When calls fail one after the other though the connection stands, a
-  single lane tries at a time; its success lets the others go.
+  single lane tries at a time; an answer to it lets the others go. A call that outlives
+  ``settle_s`` without an answer proves little, since a loaded service refuses late: it lets a
+  few others go, those a few more, and so on.
 - *One budget.* When all lanes together hold too much audio, the one that holds most seconds
   gives up its oldest first.
 """
@@ -43,6 +45,8 @@ FEW: Final = 20
 """So many calls may be opened at once."""
 BREAKER_FAILURES: Final = 8
 BREAKER_OPEN_S: Final = 1.0
+GRADUAL: Final = 4
+"""So many others a trial lets go that has outlived ``settle_s`` without an answer."""
 FLAPPING_S: Final = 10.0
 """The same trouble within this is not told again: a full service takes one now and then."""
 RELIEF: Final = 0.97
@@ -107,6 +111,7 @@ class GrpcRecogniser:
         """How often everything was written."""
         self._languages: tuple[str, ...] = ()
         self._breaker = CircuitBreaker(failures=BREAKER_FAILURES, open_s=BREAKER_OPEN_S)
+        self._passes = 0  # calls that may be opened though the breaker is not closed
         self._trouble: str | None = None
         self._was_available = False
         self._told_trouble, self._told_at = "", 0.0
@@ -246,8 +251,7 @@ class GrpcRecogniser:
         """Do what follows from a change of the stream's machine: events, counts, deadlines."""
         machine = stream.machine
         if machine.state is State.OPEN and stream.is_on_trial:
-            stream.is_on_trial = False
-            self._worked()
+            self._was_taken(stream)
         stream.deliver()
         if machine.state is State.OVER:
             self.forget(stream)
@@ -295,11 +299,14 @@ class GrpcRecogniser:
             machine.postpone(now + (_FULL_S if service.links else _AWAY_S))
             self.watch(stream)
             return
-        if not self._breaker.allow(now):
+        if self._passes:
+            self._passes -= 1
+        elif not self._breaker.allow(now):
             machine.postpone(now + self._breaker.retry_in(now) + self.draw() * BREAKER_OPEN_S)
             self.watch(stream)
             return
-        stream.is_on_trial = True
+        stream.is_on_trial, stream.is_silent = True, False
+        stream.is_probe = self._breaker.state is not CircuitState.CLOSED
         stream.begin(link, service.contract, now)
         self.touch(stream)
         self.settle(stream)
@@ -317,7 +324,7 @@ class GrpcRecogniser:
         if ended.code == grpc_wire.UNIMPLEMENTED and self._service.falls_back():
             pace = Pace.SOON
         elif cause == "AuthError" and (
-            self._service.reread() or stream.machine.state is State.OPEN
+            self._service.reread() or not stream.machine.is_unproven(now)
         ):
             pace = Pace.SOON  # the token was replaced, or has just run out in the call
         wait_s = retry_after_s(ended.metadata)
@@ -333,7 +340,7 @@ class GrpcRecogniser:
         wait_s: float | None = None,
     ) -> None:
         machine = stream.machine
-        was_new = machine.state is State.OPENING
+        was_new = machine.is_unproven(now)
         machine.broke(cause, now=now, draw=self.draw(), pace=pace, retry_after_s=wait_s)
         self._count_break(cause)
         if was_new and self._service.links:
@@ -346,15 +353,33 @@ class GrpcRecogniser:
     def _failed(self, cause: str, now: float) -> None:
         """A call failed before anything came of it."""
         was = self._breaker.state
+        self._passes = 0
         self._breaker.failed(now)
         if self._breaker.state is CircuitState.OPEN and was is CircuitState.CLOSED:
             self._unavailable(cause)
         if cause == "AuthError":
             self._unavailable(cause)
 
+    def _was_taken(self, stream: GrpcSpeechStream) -> None:
+        """The stream's call was answered, or has outlived the wait."""
+        is_closed = self._breaker.state is CircuitState.CLOSED
+        if stream.machine.has_answered:
+            stream.is_on_trial = False
+            # That a call of before the trouble talks at last says nothing about new ones.
+            if is_closed or stream.is_probe or not stream.is_silent:
+                self._worked()
+        elif not stream.is_silent:
+            stream.is_silent = True
+            self._service.has_worked = True
+            if is_closed:
+                self._available()
+            elif stream.is_probe and self._breaker.state is CircuitState.HALF_OPEN:
+                self._release_some()
+
     def _worked(self) -> None:
-        """A call was taken: the service works."""
+        """A call was answered: the service works."""
         self._service.has_worked = True
+        self._passes = 0
         was_closed = self._breaker.state is CircuitState.CLOSED
         self._breaker.succeeded(self.clock())
         if not was_closed:
@@ -382,9 +407,22 @@ class GrpcRecogniser:
             stream.machine.hasten(now + spread_s * self.draw())
             self.watch(stream)
 
+    def _release_some(self) -> None:
+        """Let a few streams try, after a trial that was neither answered nor refused."""
+        now = self.clock()
+        waiting = [one for one in self._streams if one.machine.state is State.WAITING]
+        if len(waiting) <= GRADUAL:
+            self._worked()
+            return
+        self._passes += GRADUAL
+        for stream in waiting[:GRADUAL]:
+            stream.machine.hasten(now)
+            self._on_deadline(stream, now)
+
     # --- the service -------------------------------------------------------------------------
 
     def _on_ready(self) -> None:
+        self._passes = 0
         self._breaker.succeeded(self.clock())  # what it knew was about the connection before
         self._release()
 

@@ -46,6 +46,8 @@ class GrpcSpeechStream:
         "deadline",
         "is_dirty",
         "is_on_trial",
+        "is_probe",
+        "is_silent",
         "machine",
     )
 
@@ -61,7 +63,9 @@ class GrpcSpeechStream:
         self._flushes = -1  # number of the flush before which a chunk was written through
         self.deadline: float | None = None
         self.is_dirty = False
-        self.is_on_trial = False
+        self.is_on_trial = False  # its call has not been answered yet
+        self.is_silent = False  # the call outlived the wait without an answer
+        self.is_probe = False  # the call was opened while the breaker was not closed
 
     @property
     def pressure(self) -> float:
