@@ -326,25 +326,40 @@ def _wanted(
     from steno.errors import ConfigError
 
     given: Iterable[str] = conversations or ()
+    total = len(conversations or ())
     if ids is not None:
+        lines = _lines_of(ids)
+        total = total + lines if lines else 0
         given = chain(given, _read_ids(ids, stack))
     since, until = span
     if until is not None and since is None:
         raise ConfigError("a range has a beginning", setting="--since", fix="Add --since TIME.")
     if not conversations and ids is None and since is None:
         given = settings.archive.conversations
+        total = len(settings.archive.conversations)
         if not given:
             raise ConfigError(
                 "nothing says what to archive",
                 setting="CONVERSATIONS",
                 fix="Name conversations, --ids, --since, --file, or set GENESYS_CONVERSATION_ID.",
             )
+    if total != 1 or since is not None:
+        told.expect(total if since is None else 0)
     from_us, to_us = instant_us(since), 0
     if since is not None:
         to_us = instant_us(until) if until is not None else time.time_ns() // 1000
         if to_us <= from_us:
             raise ConfigError("the range ends before it begins", setting="--until")
     return Wanted(given, from_us, to_us, told.bad_id)
+
+
+def _lines_of(path: str) -> int:
+    """Return how many lines a file has; 0 where that is not to be known before it is read."""
+    if path == "-" or not Path(path).is_file():
+        return 0
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return sum(1 for line in whole_lines(file, _MAX_LINE_BYTES) if line.strip())
+    return 0
 
 
 def _read_ids(path: str, stack: contextlib.ExitStack) -> Iterator[str]:
@@ -406,13 +421,21 @@ class _Told:
         self._errors: dict[str, int] = {}
         self._bad_ids = 0
         self._received = 0
+        self._counts_each = False
         self.total = 0
         self.progress = Progress("read", unit="MB", scale=1e-6)
+
+    def expect(self, conversations: int) -> None:
+        """Count conversations in place of bytes; 0 when nobody knows how many there are."""
+        self._counts_each = True
+        self.total = conversations
+        self.progress = Progress("archived", unit="conversations")
 
     def on_bytes(self, received: int) -> None:
         """Count bytes and draw."""
         self._received += received
-        self.progress.show(self._received, self.total)
+        if not self._counts_each:
+            self.progress.show(self._received, self.total)
 
     def take(self, result: Result) -> None:
         """Take one transcript's result."""
@@ -445,6 +468,8 @@ class _Told:
             self._output.note(f"{result.conversation}: {result.detail}")
         if len(self._rows) < _MAX_ROWS:
             self._rows.append(_row(result))
+        if self._counts_each:
+            self.progress.show(self.count + self._bad_ids, self.total)
 
     def each(self, result: Result) -> None:
         """Take one of many; under ``--json`` its line is written once it is not the only one."""
