@@ -168,7 +168,7 @@ class ArchiveWriter(Protocol):
         """Add content.
 
         Raises:
-            StorageError, StorageFull, AuthError: It cannot be stored.
+            StorageError, StorageFull, TransportError, AuthError: It cannot be stored.
         """
 
     def finish(self, summary: bytes) -> Archived:
@@ -181,7 +181,7 @@ class ArchiveWriter(Protocol):
         Raises:
             PreconditionFailed: Something else is archived under that key.
             IntegrityError: What was read back is not what was written.
-            StorageError: It could not be stored.
+            StorageError, TransportError, AuthError: It could not be stored.
         """
 
     def abort(self) -> None:
@@ -199,7 +199,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 class ArchiveStore(Protocol):
     """A place for archived transcripts: written once, never overwritten. Calls block.
 
-    Every call may raise ``StorageError`` and ``AuthError``.
+    Every call may raise ``StorageError``, ``TransportError`` and ``AuthError``.
     """
 
     def url_of(self, key: str) -> str:
