@@ -183,6 +183,19 @@ class ArchiveRules:
         assert [listed.name for listed in archive._place.names("transcripts")] == []
         assert put(archive, item, b"{}").outcome is WriteOutcome.WRITTEN
 
+    @pytest.mark.parametrize("summary", [b"[]", b"{", b"\xff", b'{"a":"' + b"x" * MB + b'"}'])
+    def test_a_summary_that_cannot_be_kept_is_refused_before_anything_is_put(
+        self, opened: Open, summary: bytes
+    ) -> None:
+        """A manifest has to be readable."""
+        archive = opened()
+        writer = archive.writer(archive.item("conv-1", at_us=0))
+        writer.write(b"{}")
+        with pytest.raises(IntegrityError):
+            writer.finish(summary)
+        writer.abort()
+        assert list(archive._place.names("transcripts")) == []
+
     def test_a_writer_ends_once(self, opened: Open) -> None:
         """A second end is a bug of the caller's, and told."""
         archive = opened()

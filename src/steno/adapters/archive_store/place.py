@@ -25,6 +25,7 @@ VERSION: Final = 1
 COMPLETE: Final = "complete"
 CLAIMED: Final = "claimed"
 MAX_MANIFEST_BYTES: Final = 1024 * 1024
+MAX_SUMMARY_BYTES: Final = MAX_MANIFEST_BYTES // 2
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -38,7 +39,7 @@ class Listed(NamedTuple):
 
 
 class Place(Protocol):
-    """A bucket or a folder. Every call may raise ``StorageError`` and ``AuthError``."""
+    """A bucket or a folder. Calls may raise ``StorageError``, ``TransportError``, ``AuthError``."""
 
     def url_of(self, key: str) -> str:
         """Return an object's address."""
@@ -70,7 +71,13 @@ class Place(Protocol):
 
 
 def finished_manifest(item: NewItem, sums: Sums, summary: bytes) -> Manifest:
-    """Return the manifest of an object that was verified."""
+    """Return the manifest of an object, complete.
+
+    Raises:
+        IntegrityError: The summary is no JSON object, or too large to be kept.
+    """
+    if len(summary) > MAX_SUMMARY_BYTES:
+        raise IntegrityError("the summary is too large", size=len(summary))
     return Manifest(
         version=VERSION,
         key=item.key,
