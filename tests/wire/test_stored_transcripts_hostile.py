@@ -291,6 +291,21 @@ def test_a_byte_that_is_none_of_json_never_goes_unseen(body: bytes) -> None:
         assert offset == place or body[offset] >= 0x80
 
 
+@pytest.mark.parametrize("piece", [9999, 1 << 20])
+@pytest.mark.parametrize("fault", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf0\x9f\x98"])
+@pytest.mark.parametrize("place", [0, 16_383, 40_000, 149_990])
+def test_the_offset_is_right_far_into_text_that_is_not_ascii(
+    piece: int, fault: bytes, place: int
+) -> None:
+    """Half a character where a piece ends is no fault, and one elsewhere has its own place."""
+    front = b'{"a":"' + b"x" * (place % 3)
+    text = "\u00e9\U0001f600\u4e2d".encode() * (place // 9)
+    body = front + text + fault + b'"}' + b"\xff"
+    with pytest.raises(RemoteProtocolError) as caught:
+        list_fed(TranscriptParser(), body, piece)
+    assert caught.value.fields["offset"] == len(front) + len(text)
+
+
 def small_reader(**limits: int) -> TranscriptParser:
     return TranscriptParser(Limits(**limits))
 

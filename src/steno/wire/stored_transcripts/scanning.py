@@ -29,6 +29,7 @@ _OPENERS = b"{["
 _LONG = b'"{['
 _SPACES = b" \t\n\r"
 _MANY_BYTES = 4096
+_PIECE_BYTES = 16 << 10
 _ESCAPE_REACH = 16
 _CUT = "Input data was truncated"
 
@@ -228,13 +229,14 @@ class Utf8:
 
     def fault(self, data: bytes) -> int | None:
         """Return where the bytes stop being UTF-8, counted in these; it may be negative."""
-        if not self._held and data.isascii():
-            return None
-        held = len(self._held)
-        whole = self._held + data
-        try:
-            _, used = utf_8_decode(whole, "strict", False)
-        except UnicodeDecodeError as exc:
-            return exc.start - held
-        self._held = whole[used:]
+        for start in range(0, len(data), _PIECE_BYTES):
+            piece = data[start : start + _PIECE_BYTES]
+            if not self._held and piece.isascii():
+                continue
+            whole = self._held + piece
+            try:
+                _, used = utf_8_decode(whole, "strict", False)
+            except UnicodeDecodeError as exc:
+                return start - len(self._held) + exc.start
+            self._held = whole[used:]
         return None
