@@ -100,6 +100,27 @@ def test_every_exception_of_the_library_is_one_of_ours() -> None:
     assert isinstance(failure_of(failures.GenericError("404 NoSuchBucket")), ObjectMissing)
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("status code: 400 Bad Request: <Code>InvalidBucketName</Code>", StorageError),
+        ("Received redirect without LOCATION, this normally indicates a region", StorageError),
+        ("status code: 403 Forbidden", AuthError),
+        ("status code: 408 Request Timeout", PeerUnavailable),
+        ("status code: 429 Too Many Requests", PeerUnavailable),
+        ("status code: 500 Internal Server Error", PeerUnavailable),
+        ("error sending request", PeerUnavailable),
+    ],
+)
+def test_what_the_library_has_no_class_for_is_told_by_its_status(
+    words: str, kind: type[StenoError]
+) -> None:
+    """Whether it can pass, or needs a person."""
+    error = failure_of(failures.GenericError(f"Generic S3 error: {words}"))
+    assert type(error) is kind
+    assert words not in repr(error)
+
+
 def test_nobody_listens() -> None:
     """A clear error, soon."""
     with socket.socket() as bound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -38,7 +39,9 @@ _JSON: Final = "application/json"
 _PROBE: Final = f"{MANIFESTS}/.conditional"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
-_DENIED: Final = ("status code: 401 ", "status code: 403 ")
+_STATUS: Final = re.compile(r"status code: (\d{3}) ")
+_DENIED: Final = frozenset({401, 403})
+_PASSING: Final = frozenset({408, 429})
 _REFUSED: Final = (failures.AlreadyExistsError, failures.PreconditionError)
 
 
@@ -255,16 +258,29 @@ def is_bucket(error: BaseException) -> bool:
     return "NoSuchBucket" in str(error)
 
 
+def _status_of(error: BaseException) -> int:
+    """Return the HTTP status that the library's words tell; 0 for none."""
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else 0
+
+
 def failure_of(error: BaseException) -> StenoError:
     """Return an exception of the library as one of ours; its words may quote credentials."""
     if isinstance(error, FileNotFoundError) or is_bucket(error):
         return ObjectMissing("there is no such bucket", fix="Make it, or name another.")
     reason = reason_of(error)
-    # Lists fail without a class of their own.
-    if reason == "AuthError" or any(words in str(error) for words in _DENIED):
+    # Much fails without a class of its own, lists all the time.
+    status = _status_of(error)
+    if reason == "AuthError" or status in _DENIED:
         return AuthError(
             "the object store refused our credentials",
             fix="They come from the provider's own variables, such as AWS_ACCESS_KEY_ID.",
+        )
+    if (400 <= status < 500 and status not in _PASSING) or "redirect" in str(error):
+        return StorageError(
+            "the object store refused the request",
+            fix="Look at the bucket's name, its region, and the endpoint.",
+            status=status or None,
         )
     if reason == "PeerUnavailable":
         return PeerUnavailable("the object store is unavailable")
