@@ -29,6 +29,7 @@ call can be compared with one another, not with those of another day or machine.
                         another build where STENO_BASELINE names one
 ``archive-parse``       MB per CPU-second and memory of reading stored transcripts, by shape, and
                         of another streaming parser
+``archive-store``       CPU per MB and memory of the archive's last step: hashed, written, read back
 ======================  ====================================================================
 """
 
@@ -85,6 +86,9 @@ MEASUREMENTS = {
         ("--megabytes", "20", "--runs", "3"),
         ("--megabytes", "100", "--runs", "7", "--blocks", "64", "128", "256", "512", "1024"),
         1800,
+    ),
+    "archive-store": Measurement(
+        "archive_store.py", ("--mb", "100", "--runs", "1"), ("--mb", "1000"), 600
     ),
     "recordings-load": Measurement(
         "recordings_load.py", ("--jobs", "500"), ("--jobs", "5000"), 3600
