@@ -121,7 +121,7 @@ class Archive:
         return self._place.url_of(checked_key(key))
 
     def writer(self, item: NewItem) -> ArchiveWriter:
-        """See ``ArchiveStore``. Memory: 16 MB, a few parts more where the store is remote."""
+        """See ``ArchiveStore``. Memory: 1 MB into a folder, four parts (32 MB) into a bucket."""
         manifest_name(item.conversation, item.key)  # refuses keys that could leave the prefix
         return self._place.writer(item)
 
