@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,60 @@ async def test_a_webhook_takes_as_many_records_as_configured(tmp_path: Path) -> 
     sink = make_sink(destination(tmp_path, table), Recorder())
     assert sink.shape == BatchShape(7, True, 8)
     await sink.close()
+
+
+@asynccontextmanager
+async def far_away(address: str, delay_s: float) -> AsyncIterator[str]:
+    """Give an address from which everything comes to the real one so much later."""
+    host, _, port = address.rpartition(":")
+    pipes: set[asyncio.Task[None]] = set()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                await asyncio.sleep(delay_s)
+                writer.write(data)
+        finally:
+            writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to_there = await asyncio.open_connection(host, int(port))
+        for ends in ((reader, to_there), (there, writer)):
+            pipes.add(asyncio.create_task(pipe(*ends)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+    for task in pipes:
+        task.cancel()
+    await asyncio.gather(*pipes, return_exceptions=True)
+
+
+async def test_a_consumer_far_away_is_reached_over_tls_at_the_first_try(tmp_path: Path) -> None:
+    """A handshake takes round trips, each as long as the way: it is not cut off."""
+    authority = Authority()
+    pair = authority.server("127.0.0.1")
+    consumer = Consumer(
+        ConsumerSettings(
+            listen="127.0.0.1:0",
+            out=tmp_path / "out.jsonl",
+            cert_file=pair.certificate,
+            key_file=pair.key,
+        )
+    )
+    stop = asyncio.Event()
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(consumer.run(stop, on_listening=address.set_result))
+        async with far_away(await address, 0.1) as far:
+            table = (
+                f'type = "grpc"\naddress = "{far}"\ntls = "on"\nca_file = "{authority.certificate}"'
+            )
+            sink = make_sink(destination(tmp_path, table), Recorder())
+            assert await sink.deliver([sentence("alpha", 1)]) == [Ack()]
+            await sink.close()
+        stop.set()
+    authority.close()
 
 
 async def test_a_replaced_token_file_takes_effect_without_a_restart(tmp_path: Path) -> None:

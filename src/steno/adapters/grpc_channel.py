@@ -192,7 +192,8 @@ def _options(settings: GrpcSettings) -> list[tuple[str, int | str]]:
         # The relay waits and retries; gRPC's own back-off of up to two minutes would keep a
         # consumer that is back waiting.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # How long one attempt may take; over TLS it is three round trips and a busy peer's work.
+        ("grpc.min_reconnect_backoff_ms", 5000),
         ("grpc.max_reconnect_backoff_ms", 2000),
         # Retries are the outbox's business, and the filter costs a tenth of each call's CPU.
         ("grpc.enable_retries", 0),
