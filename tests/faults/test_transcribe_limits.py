@@ -38,7 +38,7 @@ async def test_our_own_limit_holds_in_every_stretch_of_time(tmp_path: Path) -> N
         (await one.verdict()).kept()
         stats = await one.job_stats()
     # The clock of another process: what was sent late by a moment meets what was sent in time.
-    assert 8 <= stats["peak_in_window"] <= 12
+    assert 8 <= stats["peak_in_window"] <= 14
 
 
 @pytest.mark.timeout(300)
