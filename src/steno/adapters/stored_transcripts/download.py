@@ -1,8 +1,8 @@
 """One transcript through its links: fresh ones where one has ended, and on from the same place.
 
 The places are kept by ``wire.ranged_download``; this moves bytes and decides when to stop.
-Tries in a row that bring no data are bounded, whatever made them fail; one that brings data
-begins the count anew.
+Fresh links in a row that bring no data are bounded, and so are connections; one that brings
+data begins both counts anew.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Downloads:
         place = _Place()
         first_s = self._limits.retry_first_s
         backoff = SteppedBackoff(first_s, self._limits.retry_most_s, jitter_s=first_s / 2)
-        barren = 0
+        links = breaks = 0  # in a row, without data: fresh links used up, connections broken
         while True:
             made, before = _Try(), place.furthest
             answer = await self._opened(link, place, made)
@@ -132,18 +132,20 @@ class Downloads:
             if made.is_over:
                 break
             if self._brought(place.furthest - before, made):
-                barren = 0
+                links = breaks = 0
                 backoff.reset()
+            elif made.link_ended:
+                links += 1
             else:
-                barren += 1
-            if barren > self._limits.renewals:
-                raise _given_up(made, place, barren)
-            is_expected = made.link_ended and barren <= 1
+                breaks += 1
+            if max(links, breaks) > self._limits.renewals:
+                raise _given_up(made, place, links + breaks)
+            is_expected = made.link_ended and links <= 1
             wait_s = 0.0 if is_expected else backoff.next_delay(self._draw())
             await asyncio.sleep(max(wait_s, made.wait_s))
             if made.link_ended:
                 link = await fresh()
-            self._tell(conversation, made, barren)
+            self._tell(conversation, made, links + breaks)
         for piece in place.unpack.end():
             if block := place.given.take(piece):
                 yield block
@@ -170,12 +172,12 @@ class Downloads:
         is_trickle = isinstance(made.failure, TimedOut) and news < self._store.trickle_bytes
         return news > 0 and not is_trickle
 
-    def _tell(self, conversation: str, made: _Try, barren: int) -> None:
+    def _tell(self, conversation: str, made: _Try, tries: int) -> None:
         failure = made.failure
         self._telemetry.info(
             "archive.link_renewed" if made.link_ended else "archive.download_continued",
             conversation=conversation,
-            attempts=barren,
+            attempts=tries,
             status=made.status or None,
             error_class=None if failure is None else failure.error_class,
         )
