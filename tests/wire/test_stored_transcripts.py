@@ -18,7 +18,7 @@ from steno.core.stored import (
     StoredShape,
 )
 from steno.core.transcript import RawText
-from steno.errors import RemoteProtocolError
+from steno.errors import LocalProtocolError, RemoteProtocolError
 from steno.wire.stored_transcripts import TranscriptParser, parse_stored
 
 AGENT = "a1f0c2d3-0001"
@@ -426,6 +426,17 @@ def test_what_stood_before_a_fault_is_given_out_before_the_error() -> None:
         with pytest.raises(RemoteProtocolError) as caught:
             parser.end()
         assert caught.value.fields["offset"] == 17 + 2 * len(GOOD)
+
+
+def test_a_file_ends_once() -> None:
+    """Its fields come once, and nothing follows them."""
+    reading = TranscriptParser()
+    reading.feed(b"[]")
+    assert reading.end()
+    with pytest.raises(LocalProtocolError):
+        reading.end()
+    with pytest.raises(LocalProtocolError):
+        reading.feed(b" ")
 
 
 def test_an_error_holds_no_text_of_the_file() -> None:

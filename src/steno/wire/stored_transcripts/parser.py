@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from steno.core.stored import FieldsRead, StoredPart, StoredShape
-from steno.errors import RemoteProtocolError
+from steno.errors import LocalProtocolError, RemoteProtocolError
 from steno.wire.stored_transcripts import lists
 from steno.wire.stored_transcripts.elements import epoch_ms_of, milliseconds_of
 from steno.wire.stored_transcripts.frames import Frame, Kind, Place
@@ -134,6 +134,7 @@ class TranscriptParser:
         self._kept = _Kept()
         self._stack: list[Frame] = []
         self._is_begun = False
+        self._is_ended = False
         self._failure: RemoteProtocolError | None = None
 
     def feed(self, data: bytes | memoryview) -> list[StoredPart]:
@@ -142,6 +143,7 @@ class TranscriptParser:
         Raises:
             RemoteProtocolError: The file is no JSON, no stored transcript, or beyond a limit;
                 ``offset`` is the byte, ``limit`` or ``field`` what is at fault.
+            LocalProtocolError: The file was ended before.
         """
         view = memoryview(data)
         try:
@@ -157,12 +159,14 @@ class TranscriptParser:
 
         Raises:
             RemoteProtocolError: As ``feed``, or the file is truncated; ``offset`` is its length.
+            LocalProtocolError: It was ended before.
         """
         try:
             self._check()
             self._finish()
         except RemoteProtocolError as exc:
             return self._failed(exc)
+        self._is_ended = True
         self._out.append(self._kept.fields(self._reader.good, self._reader.bad))
         return self._given()
 
@@ -179,6 +183,8 @@ class TranscriptParser:
     # Bytes in, parts out.
 
     def _check(self) -> None:
+        if self._is_ended:
+            raise LocalProtocolError("the file has ended")
         if self._failure is not None:
             raise self._failure
 
