@@ -183,6 +183,20 @@ async def test_a_newer_store_is_refused(tmp_path: Path) -> None:
         assert caught.value.fields["store_version"] == 99
 
 
+async def test_an_older_store_is_brought_up_to_date_by_its_owner_only(tmp_path: Path) -> None:
+    """A reader says so; afterwards every job is there, redacted and without a place."""
+    path = tmp_path / "jobs.db"
+    async with opened(path) as store:
+        await store.add([some_job()])
+        store._db.execute("ALTER TABLE jobs DROP COLUMN out; ALTER TABLE jobs DROP COLUMN redact")
+        store._db.pragma("user_version", 2)
+    with pytest.raises(StorageError) as caught:
+        JobReader(path)
+    assert "steno transcribe" in caught.value.fix
+    async with opened(path) as store:
+        assert await store.get(some_job().id) == some_job()
+
+
 async def test_a_damaged_job_is_an_error_of_ours(tmp_path: Path) -> None:
     """It names the row, not what is in it."""
     async with opened(tmp_path / "jobs.db") as store:

@@ -21,7 +21,7 @@ from steno.config import load
 from steno.core.audit_chain import EntryLine, decode_line
 from steno.core.records import JobPayload, Kind
 from steno.core.secret import Secret
-from steno.errors import AuthError, ObjectMissing
+from steno.errors import AuthError, ObjectMissing, StorageError
 from steno.observability import LogTelemetry
 from steno.ports.jobs import Job, JobState, TranscriptionRequest, WishKind
 from steno.recordings.job import plan
@@ -294,6 +294,89 @@ async def test_a_stop_leaves_jobs_for_the_next_run(tmp_path: Path) -> None:
     assert (outcome.added.known, outcome.left) == ({"submitted": 4}, 0)
     assert outcome.tally.states == Counter(completed=4)
     assert max(server.keys.values()) == 1
+
+
+async def test_what_a_run_leaves_is_written_where_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later run for one recording writes that one to its file and no other."""
+    ids, (other,) = some_ids(3), some_ids(1)
+    monkeypatch.chdir(tmp_path)
+    async with JobServer(polls_needed=100_000).running() as server:
+        run = Run(tmp_path, server)
+        running = asyncio.create_task(run.go(ids, TranscribeOptions(out="{recording}.txt")))
+        await _submitted(run, 3)
+        run.stop.set()
+        await running
+        run.stop = asyncio.Event()
+        server.polls_needed = 0
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        outcome = await run.go([other], TranscribeOptions(out="one.txt"))
+    assert outcome.tally.states == Counter(completed=4)
+    written = sorted(each.stem for each in tmp_path.glob("*.txt"))
+    assert written == sorted(ids)
+    assert (tmp_path / "elsewhere/one.txt").read_text().count("hello there") == 1
+
+
+async def test_standard_output_gets_only_what_this_run_was_asked_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not the transcripts of jobs that an earlier run left."""
+    left, asked = some_ids(2), some_ids(1)
+    async with JobServer(polls_needed=100_000).running() as server:
+        run = Run(tmp_path, server)
+        running = asyncio.create_task(run.go(left, TranscribeOptions(out="-")))
+        await _submitted(run, 2)
+        run.stop.set()
+        await running
+        run.stop = asyncio.Event()
+        server.polls_needed = 0
+        outcome = await run.go(asked, TranscribeOptions(out="-"))
+    assert outcome.tally.states == Counter(completed=3)
+    assert capfd.readouterr().out.count("hello there") == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_a_run_leaves_is_redacted_as_it_was_asked_for(
+    tmp_path: Path, first: bool
+) -> None:
+    """A later run without redaction is without it for its own recordings only."""
+    (left,), (asked,) = some_ids(1), some_ids(1)
+    out = f"{tmp_path}/{{recording}}.txt"
+    async with JobServer(polls_needed=100_000).running() as server:
+        run = Run(tmp_path, server)
+        running = asyncio.create_task(run.go([left], TranscribeOptions(out=out, redact=first)))
+        await _submitted(run, 1)
+        run.stop.set()
+        await running
+        run.stop = asyncio.Event()
+        server.polls_needed = 0
+        await run.go([asked], TranscribeOptions(out=out, redact=not first))
+    shown = {name: PLANTED in (tmp_path / f"{name}.txt").read_text() for name in (left, asked)}
+    assert shown == {left: not first, asked: first}
+    records = {each.recording_id: PLANTED in str(each.speakers) for each in run.records()}
+    assert records == shown
+
+
+async def test_asked_again_a_job_that_is_left_goes_where_it_is_wanted_now(tmp_path: Path) -> None:
+    """And is redacted as it is wanted now."""
+    ids = some_ids(1)
+    async with JobServer(polls_needed=100_000).running() as server:
+        run = Run(tmp_path, server)
+        old = TranscribeOptions(out=f"{tmp_path}/gone/{{recording}}.txt", redact=False)
+        running = asyncio.create_task(run.go(ids, old))
+        await _submitted(run, 1)
+        run.stop.set()
+        await running
+        run.stop = asyncio.Event()
+        server.polls_needed = 0
+        with pytest.raises(StorageError) as caught:  # its folder is not there
+            await run.go([])
+        assert "earlier run" in str(caught.value)
+        outcome = await run.go(ids, TranscribeOptions(out=f"{tmp_path}/{{recording}}.txt"))
+    assert outcome.tally.states == Counter(completed=1)
+    assert PLANTED not in (tmp_path / f"{ids[0]}.txt").read_text()
 
 
 async def test_what_has_ended_is_done_again_only_on_demand(tmp_path: Path) -> None:

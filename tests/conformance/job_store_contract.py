@@ -25,7 +25,7 @@ FULL_JOB = Job(
         "5f3a2c10-6b1d-4c8e-9a77-0d2e4f6a8b01", "de-DE", "vtt", False, False, False, "https://h/"
     ),
     1, "batch", "platform", JobState.SUBMITTED, 7, "transcript", "archiving", 2, 3, 4, 5, 6, 8, 9,
-    10, 11, "reason", "code",
+    10, 11, "reason", "code", "/out/{recording}.vtt", False,
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ class JobStoreContract:
             assert await store.get(FULL_JOB.id) == FULL_JOB
             other = some_job(1)
             await store.add([other])
-            kept = {"id", "request", "created_us", "batch", "engine", "version"}
+            kept = {"id", "request", "created_us", "batch", "engine", "version", "out", "redact"}
             moved = after(
                 other,
                 **{
@@ -73,6 +73,22 @@ class JobStoreContract:
             assert await store.move(moved)
             assert await store.add([job, some_job(1), some_job(1)]) == [False, True, False]
             assert await store.get(job.id) == moved
+
+    async def test_a_known_job_takes_how_its_transcript_is_wanted_until_it_ends(self) -> None:
+        """The newer word on redaction, and the newer place where one is named."""
+        async with self.opened() as store:
+            job = msgspec.structs.replace(some_job(), out="a", redact=False)
+            await store.add([job])
+            await store.add([msgspec.structs.replace(job, out="", redact=True)])
+            held = msgspec.structs.replace(job, redact=True)
+            assert await store.get(job.id) == held
+            await store.add([msgspec.structs.replace(job, out="b")])
+            held = msgspec.structs.replace(held, out="b", redact=False)
+            assert await store.get(job.id) == held
+            ended = after(held, state=JobState.COMPLETED, ended_us=1)
+            assert await store.move(ended)
+            await store.add([job])
+            assert await store.get(job.id) == ended
 
     async def test_a_move_needs_the_version_before(self) -> None:
         """Of two moves from one version, one is taken."""

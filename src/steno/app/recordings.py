@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -23,7 +25,7 @@ from steno.app.job_webhooks import drain_webhooks, job_webhooks, receiver_rules
 from steno.app.platform import Platform, hosts_of, open_platform, utc_us
 from steno.app.redactor import make_redactor
 from steno.config import Config, OAuthShape
-from steno.errors import StorageError
+from steno.errors import ConfigError, StorageError
 from steno.observability import LogTelemetry
 from steno.ports.jobs import Job, JobState, JobStore
 from steno.recordings.calls import WriteFile
@@ -41,6 +43,9 @@ from steno.wire.webhooks import RETRY_SCHEDULE_S
 Again = Literal["failed", "all"]
 
 _ADDED_AT_ONCE = 2000
+_TARGETS = 16
+"""Places of transcripts that are held open; those of earlier runs are few."""
+
 _MAX_RUNS = 1000
 _SUBMIT_SHARE = 8 / 9  # of settle_s: 40 s of 45
 
@@ -51,7 +56,8 @@ class TranscribeOptions:
 
     Attributes:
         out: Path or address of the transcripts, ``{recording}`` in it stands for the id; ``-``
-            for standard output; empty for none.
+            for standard output; empty for none. Jobs keep it, and ``redact``, until they have
+            ended: what this run leaves, a later one writes where it was asked for.
         again: Which of the jobs that have ended before are done once more.
         engine: Of new jobs; one that this run has (``transcribe.engine``).
         on_line: Told of every line that is no job.
@@ -189,10 +195,10 @@ async def transcribe(
                 ends=ends,
                 telemetry=telemetry,
                 identity=identity,
-                redactor=make_redactor(config) if options.redact else None,
+                redactor=make_redactor(config),
                 utc_us=steady_utc(),
                 draw=random.random,
-                write=writer_of(options.out),
+                write=writer_of(options.out, asked=added.ids),
                 compare=comparison.take if options.reference is not None else None,
                 changed=lambda tally: options.on_changed(tally, max(waiting, tally.ended)),
             ),
@@ -287,7 +293,7 @@ async def _first_token(platform: Platform, stop: asyncio.Event) -> None:
 async def add_jobs(
     store: JobStore, lines: Iterable[Line], *, host_group: str, options: TranscribeOptions
 ) -> Added:
-    """Store a job for each request; whatever is known stays as it is."""
+    """Store a job for each request; what is known stays, see ``JobStore.add``."""
     added = Added()
     jobs: list[Job] = []
     for line in lines:
@@ -305,6 +311,8 @@ async def add_jobs(
                 now_us=utc_us(),
                 batch=options.batch,
                 engine=options.engine,
+                out=_kept_out(options.out),
+                redact=options.redact,
             )
         )
         if len(jobs) == _ADDED_AT_ONCE:
@@ -333,6 +341,8 @@ async def _add(
                 batch=options.batch,
                 engine=options.engine,
                 run=run,
+                out=_kept_out(options.out),
+                redact=options.redact,
             )
             if (await store.add([job]))[0]:
                 added.new += 1
@@ -371,21 +381,48 @@ def is_per_recording(out: str) -> bool:
     return "{recording}" in out
 
 
-def writer_of(out: str) -> WriteFile | None:
-    """Return what writes transcripts; None for an empty address."""
-    if not out:
-        return None
+def writer_of(out: str, *, asked: Collection[str]) -> WriteFile:
+    """Return what writes transcripts: each where it was asked for, by this run or an earlier one.
+
+    A job that no place was named for is written to this run's, ``out``, if it was asked for by
+    this run too, or every recording has a file of its own there. So nobody's transcript replaces
+    that of another.
+
+    Args:
+        asked: Ids of the jobs that this run was asked for.
+    """
     from steno.adapters.exports.targets import ReaderGone, target_of
 
-    target = target_of(_template(out), None)
+    targets = lru_cache(maxsize=_TARGETS)(lambda place: target_of(_template(place), None))
 
-    def write(job: Job, pieces: Iterator[bytes]) -> None:
+    def write(job: Job, pieces: Callable[[], Iterator[bytes]]) -> None:
+        is_ours = job.id in asked or is_per_recording(out)
+        place = job.out or (out if is_ours else "")
+        if not place:
+            return
         try:
-            target.write(job.request.recording_id, pieces)
+            targets(place).write(job.request.recording_id, pieces())
         except ReaderGone:
             raise StorageError("nobody reads standard output any more") from None
+        except (ConfigError, StorageError) as error:
+            if job.id in asked:
+                raise
+            raise StorageError(
+                "the transcript of an earlier run's job cannot be written where it was to go",
+                fix="`steno jobs show` tells the place: make its folder, ask for the recording "
+                "with another --out, or cancel the job.",
+                job_id=job.id,
+                cause=error.error_class,
+            ) from error
 
     return write
+
+
+def _kept_out(out: str) -> str:
+    """Return a place as a later run understands it, wherever it is started; none for a pipe."""
+    if out == "-":
+        return ""
+    return out if not out or "://" in out else os.path.abspath(out)
 
 
 def _template(out: str) -> str:

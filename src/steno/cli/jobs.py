@@ -255,6 +255,8 @@ def facts_of(job: Job) -> dict[str, Any]:
         "word_confidence": request.word_confidence,
         "timestamps": request.timestamps,
         "webhook": bool(request.webhook),
+        "out": job.out,
+        "redacted": job.redact,
         "submissions": job.submissions,
         "polls": job.polls,
         "failed_calls": job.attempts,

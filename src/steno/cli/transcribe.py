@@ -155,8 +155,9 @@ def transcribe(
     Example: steno transcribe --file recordings.csv --out 'transcripts/{recording}.txt'
 
     The same input goes on where it was: what has ended is not done again (--again), what was
-    submitted is not submitted twice. Jobs that an earlier run left are carried out as well;
-    without any input, only those. One recording without --out is written to standard output.
+    submitted is not submitted twice. Jobs that an earlier run left are carried out as well, and
+    written where that run said; without any input, only those. One recording without --out is
+    written to standard output.
     Webhooks are signed (Standard Webhooks); those whose next attempt is later than this command
     waits are sent by the next one, or by `steno outbox deliver`.
 

@@ -76,6 +76,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         paused_us: Since when it is paused; 0 when it is not.
         reason: Why it failed, or what its last call failed with: a fixed word of ours.
         code: The service's own word for that, where it is one dotted word.
+        out: Path or address that its transcript is written to, ``{recording}`` standing for the
+            id; empty where the run that completes it decides.
+        redact: Personal data is removed from what is written and sent.
     """
 
     id: str
@@ -98,6 +101,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     paused_us: int = 0
     reason: str = ""
     code: str = ""
+    out: str = ""
+    redact: bool = True
 
     @property
     def has_ended(self) -> bool:
@@ -180,6 +185,9 @@ class JobStore(Protocol):
 
     async def add(self, jobs: Sequence[Job]) -> list[bool]:
         """Store new jobs; True for each that was new, False for an id already known.
+
+        One that is known stays as it is, but while it has not ended it takes the newer ``redact``
+        and, where there is one, ``out``: they say how its transcript is wanted, not which.
 
         A long list is stored in several transactions, in order: after an error, a beginning of it
         may be there. To add it again is harmless.

@@ -84,5 +84,6 @@ class WrittenEntries(Protocol):
         """Return the attempts to call webhooks that were entered, with the latest time of each."""
 
 
-WriteFile = Callable[[Job, Iterator[bytes]], None]
-"""Writes a job's transcript whole or not at all. Blocks; ``StorageError`` and the like come out."""
+WriteFile = Callable[[Job, Callable[[], Iterator[bytes]]], None]
+"""Writes a job's transcript whole or not at all, where one is wanted: only then are its pieces
+asked for. Blocks; ``StorageError`` and the like come out, and what making the pieces raises."""

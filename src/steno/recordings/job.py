@@ -365,6 +365,8 @@ def plan(
     batch: str = "",
     engine: str = "service",
     run: int = 0,
+    out: str = "",
+    redact: bool = True,
 ) -> Job:
     """Return a new job, due at once."""
     return Job(
@@ -374,6 +376,8 @@ def plan(
         batch,
         engine,
         next_due_us=now_us,
+        out=out,
+        redact=redact,
     )
 
 

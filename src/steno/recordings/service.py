@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -42,7 +42,7 @@ from steno.recordings.ending import (
 )
 from steno.recordings.ends import Ends, Recorded
 from steno.recordings.job import JobMachine, Keep, Look, Poll, Submit, Wait, failure_of
-from steno.recordings.outputs import encoded
+from steno.recordings.outputs import Transcript, encoded
 from steno.recordings.pace import Pace
 from steno.recordings.turns import Turn
 from steno.redaction import Redactor
@@ -119,8 +119,8 @@ class Surroundings:
     """What the service works with, beside the store and the calls.
 
     Attributes:
-        redactor: None lets personal data pass, because the operator said so.
-        write: Writes the transcript's file; None for none.
+        redactor: Removes personal data, but of jobs that were asked for without.
+        write: Writes the transcript's file, where one is wanted.
         compare: Given the turns as they came, for a comparison with a reference; blocks.
         ends: Settles ends.
     """
@@ -129,11 +129,11 @@ class Surroundings:
     ends: Ends
     telemetry: Telemetry
     identity: Identity
-    redactor: Redactor | None
+    redactor: Redactor
     utc_us: Callable[[], int]
     draw: Callable[[], float]
     clock: Callable[[], float] = time.monotonic
-    write: WriteFile | None = None
+    write: WriteFile = lambda job, pieces: None
     compare: Callable[[Job, Sequence[Turn]], None] | None = None
     changed: Callable[[Tally], None] = lambda tally: None
 
@@ -492,19 +492,13 @@ class RecordingsService:
         results = results_of(
             job,
             words,
-            redactor=self._around.redactor,
+            redactor=self._around.redactor if job.redact else None,
             strict=self._settings.strict_words,
             started_at_us=started_at_us,
         )
         if self._around.compare is not None:
             self._around.compare(job, results.said)
-        if self._around.write is not None:
-            form = job.request.format
-            try:
-                pieces = encoded(results.transcript, form, words=form == "json")
-            except ConfigError:  # subtitles without times
-                raise RemoteProtocolError("the result has no times") from None
-            self._around.write(job, pieces)
+        self._around.write(job, lambda: _pieces(results.transcript, job.request.format))
         return results
 
     async def _ended(self, job: Job, *, granted: int = 0) -> None:
@@ -543,3 +537,10 @@ class RecordingsService:
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._settling.discard(task)
         self._note(task)
+
+
+def _pieces(transcript: Transcript, form: str) -> Iterator[bytes]:
+    try:
+        return encoded(transcript, form, words=form == "json")
+    except ConfigError:  # subtitles without times
+        raise RemoteProtocolError("the result has no times") from None

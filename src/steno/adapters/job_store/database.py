@@ -52,6 +52,10 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX jobs_begun ON jobs(next_due_us) WHERE is_active = 1 AND state != 'planned';
     CREATE INDEX jobs_unsettled ON jobs(position) WHERE ended_us != 0 AND is_settled = 0;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN out TEXT NOT NULL DEFAULT '';
+    ALTER TABLE jobs ADD COLUMN redact INTEGER NOT NULL DEFAULT 1;
+    """,
 )
 """One step per schema version, only ever appended to."""
 

@@ -9,7 +9,13 @@ from typing import TypeVar
 import apsw
 
 from steno.adapters.job_store import rows
-from steno.adapters.job_store.database import connect, known_version, mapped, transaction
+from steno.adapters.job_store.database import (
+    SCHEMA_VERSION,
+    connect,
+    known_version,
+    mapped,
+    transaction,
+)
 from steno.errors import IntegrityError, ObjectMissing, StorageError
 from steno.ports.jobs import EndedJob, JobCounts, JobFilter, ListedJob, Wish, WishKind
 
@@ -24,7 +30,7 @@ class JobReader:
 
     Raises:
         ObjectMissing: There is none.
-        StorageError: It cannot be read, or is of a newer program.
+        StorageError: It cannot be read, or is of a newer program, or of an older one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,8 +38,16 @@ class JobReader:
             raise ObjectMissing("there are no jobs yet", fix="Run `steno transcribe` first.")
         self._db = connect(path, readonly=True)
         try:
-            if known_version(self._db) == 0:
+            version = known_version(self._db)
+            if version == 0:
                 raise ObjectMissing("there are no jobs yet", fix="Run `steno transcribe` first.")
+            if version < SCHEMA_VERSION:
+                raise StorageError(
+                    "the store of jobs was written by an older version of steno",
+                    fix="Run `steno transcribe` once: it brings it up to date.",
+                    store_version=version,
+                    program_version=SCHEMA_VERSION,
+                )
         except apsw.Error as exc:
             self._db.close(True)
             raise mapped(exc) from exc

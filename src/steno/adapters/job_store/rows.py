@@ -26,13 +26,16 @@ from steno.ports.jobs import (
 _COLUMNS = (
     "id, version, batch, engine, recording, request, state, is_active, transcript,"
     " service_status, attempts, submissions, polls, created_us, next_due_us, started_us,"
-    " submitted_us, ended_us, deadline_us, paused_us, reason, code"
+    " submitted_us, ended_us, deadline_us, paused_us, reason, code, out, redact"
 )
 # Everything below is put together from these words of ours; every value is bound.
-_INSERT = (
-    f"INSERT OR IGNORE INTO jobs({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT = f"INSERT OR IGNORE INTO jobs({_COLUMNS}) VALUES({','.join(24 * '?')})"
+# How the transcript of a known job is wanted now; an empty ``out`` says nothing.
+_WANTED = (
+    "UPDATE jobs SET out=CASE ?1 WHEN '' THEN out ELSE ?1 END, redact=?2 WHERE id=?3 AND ended_us=0"
 )
-# What a move can change. Batch, engine, recording, request and time of creation it cannot.
+# What a move can change. Batch, engine, recording, request, time of creation, and how the
+# transcript is wanted it cannot.
 _MOVE = (
     "UPDATE jobs SET version=?, state=?, is_active=?, transcript=?, service_status=?, attempts=?,"
     " submissions=?, polls=?, next_due_us=?, started_us=?, submitted_us=?, ended_us=?,"
@@ -69,6 +72,8 @@ def insert(db: apsw.Connection, jobs: Sequence[Job]) -> list[bool]:
     for job in jobs:
         db.execute(_INSERT, _values(job))
         new.append(db.changes() == 1)
+        if not new[-1]:
+            db.execute(_WANTED, (job.out, int(job.redact), job.id))
     return new
 
 
@@ -79,7 +84,7 @@ def _values(job: Job) -> tuple[Any, ...]:  # Any: what SQLite takes
         job.state.value, int(job.is_active), job.transcript_id, job.service_status,
         job.attempts, job.submissions, job.polls, job.created_us, job.next_due_us,
         job.started_us, job.submitted_us, job.ended_us, job.deadline_us, job.paused_us,
-        job.reason, job.code,
+        job.reason, job.code, job.out, int(job.redact),
     )  # fmt: skip
 
 
@@ -151,13 +156,13 @@ def _job(row: Sequence[Any]) -> Job:  # Any: columns
     (
         _, job_id, version, batch, engine, _, request, state, _, transcript, service_status,
         attempts, submissions, polls, created_us, next_due_us, started_us, submitted_us,
-        ended_us, deadline_us, paused_us, reason, code,
+        ended_us, deadline_us, paused_us, reason, code, out, redact,
     ) = row  # fmt: skip
     try:
         return Job(
             job_id, _decode(request), created_us, batch, engine, JobState(state), version,
             transcript, service_status, attempts, submissions, polls, next_due_us, started_us,
-            submitted_us, ended_us, deadline_us, paused_us, reason, code,
+            submitted_us, ended_us, deadline_us, paused_us, reason, code, out, bool(redact),
         )  # fmt: skip
     except (msgspec.MsgspecError, ValueError, TypeError):
         raise IntegrityError("a stored job is damaged", position=int(row[0])) from None
