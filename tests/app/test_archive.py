@@ -184,9 +184,17 @@ async def test_one_listing_of_all_is_shown_when_all_is_done(tmp_path: Path) -> N
 
 
 async def test_what_has_no_transcript_is_told_apart(tmp_path: Path) -> None:
-    """Missing, empty, failed and never finished are four things, and none stops the rest."""
+    """Missing, empty, failed, unreadable and never finished are five; none stops the rest."""
     ids = some(40)
-    shares = ArchiveSettings(turns=(2, 4), missing=0.2, empty=0.2, failed=0.2, never=0.1)
+    shares = ArchiveSettings(
+        turns=(2, 4),
+        missing=0.2,
+        empty=0.2,
+        failed=0.1,
+        never=0.1,
+        legacy=0.2,
+        legacy_form="nested",
+    )
     async with Simulator("quiet", archive=shares) as sim:
         run = Run(tmp_path, sim)
         done = await run.go(ids, poll_limit_s=0.2, concurrency=16)
@@ -197,6 +205,7 @@ async def test_what_has_no_transcript_is_told_apart(tmp_path: Path) -> None:
         Outcome.EMPTY,
         Outcome.FAILED,
         Outcome.IN_WORK,
+        Outcome.LEGACY,
     }
     assert sum(outcomes.values()) == 40
     assert len(run.objects()) == outcomes[Outcome.WRITTEN]

@@ -212,6 +212,7 @@ async def test_a_single_conversation_without_a_transcript_ends_with_5(tmp_path: 
         ({"written": 5, "failed": 1}, ExitCode.FAILED),
         ({"conflict": 1}, ExitCode.FAILED),
         ({"in_work": 1}, ExitCode.FAILED),
+        ({"legacy": 1}, ExitCode.FAILED),
     ],
 )
 def test_the_exit_code_follows_the_outcomes(counts: dict[str, int], code: ExitCode) -> None:

@@ -63,6 +63,8 @@ class Outcome(StrEnum):
     MISSING = "missing"
     EMPTY = "empty"
     IN_WORK = "in_work"
+    LEGACY = "legacy"
+    """The platform has it in a form of older days that cannot be read."""
     FAILED = "failed"
 
 

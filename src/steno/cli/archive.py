@@ -545,6 +545,7 @@ _WORDS = {
     "missing": "the platform has no transcript of it",
     "empty": "its transcript is empty",
     "in_work": "its transcript is still in work",
+    "legacy": "its transcript has a form of older days that cannot be read",
     "failed": "failed",
 }
 
