@@ -25,6 +25,7 @@ FOLLOWED = (
     "transcribe",
     "archive",
     "archived",
+    "repair",
     "jobs",
     "audit",
     "run",

@@ -66,6 +66,7 @@ class Source:
     transcripts: TranscriptSource
     finder: DetailsFinder
     host_group: str
+    calls: PacedCalls
 
 
 async def open_source(
@@ -123,7 +124,7 @@ async def open_source(
     else:
         transcripts = DocumentTranscripts(calls, links, limits=limits, telemetry=telemetry)
         stack.callback(transcripts.close)
-    return Source(transcripts, DetailsFinder(calls, poll_s=wanted.poll_s), group.authority)
+    return Source(transcripts, DetailsFinder(calls, poll_s=wanted.poll_s), group.authority, calls)
 
 
 async def archive_conversations(

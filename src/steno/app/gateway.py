@@ -12,7 +12,7 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -213,8 +213,11 @@ async def run_gateway(
         delivery.store.on_committed(watch.committed)
         await _restore(capabilities, delivery.store, telemetry)
         health.set("store", True)
+        background = _repair(config, wanted, state, delivery.store, telemetry)
         try:
-            await _until_stopped(config, capabilities, delivery, stop, health, telemetry)
+            await _until_stopped(
+                config, capabilities, delivery, stop, health, telemetry, background
+            )
         finally:
             finished = all(
                 await asyncio.gather(*(each.finish(timeout_s=FINISH_S) for each in capabilities))
@@ -257,6 +260,21 @@ async def _open(
     return found
 
 
+def _repair(
+    config: Config,
+    features: Collection[str],
+    state: StateDir,
+    store: SqliteStore,
+    telemetry: LogTelemetry,
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """Return the repair of live delivery, where it is wanted."""
+    if not config.archive.repair or "live" not in features:
+        return []
+    from steno.app.repair import AutomaticRepair
+
+    return [AutomaticRepair(config, state, store, telemetry).run]
+
+
 async def _restore(
     capabilities: list[Capability], store: SqliteStore, telemetry: Telemetry
 ) -> None:
@@ -296,8 +314,13 @@ async def _until_stopped(
     stop: asyncio.Event,
     health: Health,
     telemetry: Telemetry,
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
 ) -> None:
-    """Follow until a stop is asked for, the feeds end, or the store or a relay breaks."""
+    """Follow until a stop is asked for, the feeds end, or the store or a relay breaks.
+
+    Args:
+        beside: Work of no capability, cancelled at the end.
+    """
     feeds = [feed for each in capabilities for feed in each.feeds]
     try:
         async with asyncio.TaskGroup() as group:
@@ -306,6 +329,7 @@ async def _until_stopped(
                 for each in capabilities
                 for work in each.background
             ]
+            background += [group.create_task(work(), name="beside") for work in beside]
             background.append(group.create_task(_retain(config, delivery.store, telemetry)))
             background.append(group.create_task(_watch_health(capabilities, delivery, health)))
             background.append(group.create_task(_stopped(stop), name="stop"))

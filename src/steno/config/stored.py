@@ -225,3 +225,19 @@ class Archive(Section, frozen=True):
         tuple[str, ...],
         doc("Networks or addresses that download links may lead to although they are not public."),
     ] = ()
+    repair: Annotated[
+        bool,
+        doc(
+            "Live delivery: fill in what gaps cost from stored transcripts, in the background. "
+            "`steno repair` does it by hand."
+        ),
+    ] = False
+    repair_after_s: Annotated[
+        float,
+        doc(
+            "So long after a gap is closed, and after the last words of a conversation, it is "
+            "repaired. The wait doubles while its transcript is not ready.",
+            unit="s",
+            gt=0,
+        ),
+    ] = 120.0

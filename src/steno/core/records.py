@@ -242,6 +242,32 @@ class LanguageChangedPayload(msgspec.Struct, frozen=True, gc=False):
     applied: bool
 
 
+class ReconciledPayload(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Payload of ``Kind.RECONCILED``: a conversation's delivery held against its transcript.
+
+    ``expected`` segments of the stored transcript are ``delivered_live``, ``backfilled`` (by this
+    repair or an earlier one) or ``missing``.
+
+    Attributes:
+        missing: Not delivered and not filled in: those ``outside`` every gap, unless everything
+            was asked for, and those that are ``unreadable`` or whose redaction failed.
+        ratio: Share of ``expected`` that has been delivered, either way; null without any.
+        gaps: Stretches of time in the conversation in which something may have been missed.
+        transcript: Why there is nothing to compare with: ``missing``, ``empty``, ``legacy`` or
+            ``failed``.
+    """
+
+    expected: int
+    delivered_live: int
+    backfilled: int
+    missing: int
+    ratio: float | None
+    outside: int = 0
+    unreadable: int = 0
+    gaps: int = 0
+    transcript: str = ""
+
+
 def record_key(host_group: str, conversation: str, lane: str, utterance: str) -> str:
     """Return the SHA-256 hex key that every retry, restart and backfill computes alike.
 

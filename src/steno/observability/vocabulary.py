@@ -151,6 +151,13 @@ EVENTS: Final[dict[str, str]] = {
     "recordings.words_left_out": (
         "Words of a transcript could not be read, or redacted (`lost` turns), and were left out."
     ),
+    "repair.failed": "Repair of live delivery cannot work now; tried again, live goes on.",
+    "repair.not_repaired": "Something of a conversation is missing still; why is told.",
+    "repair.postponed": "A conversation cannot be repaired yet; tried again later, if `retry_s`.",
+    "repair.reconciled": (
+        "A conversation was held against its transcript: segments (`count`), sentences filled in"
+        " (`records`), and still missing (`lost`)."
+    ),
     "sink.close_timed_out": "At the end, a destination did not take what was on its way in time.",
     "sink.credentials_refused": "A consumer refuses our token or certificate.",
     "sink.endpoint_disabled": "A webhook's endpoint is gone; it is left alone until a restart.",
@@ -194,6 +201,12 @@ class Metric(NamedTuple):
 METRICS: Final[dict[str, Metric]] = {
     "steno_archive_transcripts_total": Metric(
         "counter", ("outcome",), "Stored transcripts archived, known, missing or failed."
+    ),
+    "steno_reconciled_ratio": Metric(
+        "gauge", (), "Share of the last reconciled conversation that is delivered, by now."
+    ),
+    "steno_reconciled_segments_total": Metric(
+        "counter", ("outcome",), "Segments of stored transcripts: live, filled in, missing."
     ),
     "steno_media_window_seconds": Metric(
         "gauge", (), "How long audio is gathered into one message."

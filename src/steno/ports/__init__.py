@@ -6,7 +6,7 @@ Adapters implement these; ``app`` joins the two. Nothing here names a library.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -478,11 +478,58 @@ class Sealer(Protocol):
 # --- gaps ------------------------------------------------------------------------------------
 
 
-class GapFiller(Protocol):
-    """Fills a gap from the stored transcript. The archive capability implements it."""
+class KnownGap(msgspec.Struct, frozen=True, gc=False):
+    """A revision of a gap as it is stored; times are UTC microseconds.
 
-    def gap_closed(self, record: Record) -> Awaitable[None]:
-        """Take note of a gap whose bounds are known."""
+    Attributes:
+        key: The gap's; of its revisions the last one counts.
+        conversation: Empty for the whole source.
+        to_us: 0 while it is open.
+        committed_us: When this revision was stored.
+    """
+
+    key: str
+    conversation: str
+    cause: str
+    from_us: int
+    to_us: int
+    committed_us: int
+
+
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """What the store has of a conversation, as far as its repair goes.
+
+    Attributes:
+        sentences: Live ones, newest revisions, in the order of their first commit.
+        backfilled: Keys of those that an earlier repair has filled in.
+        reconciled: The newest reconciliation.
+        whole: Nothing of the conversation has been deleted: what is not here never came.
+        last_us: When its last live sentence was stored, UTC microseconds; 0 without one.
+        reconciled_us: When ``reconciled`` was stored.
+    """
+
+    sentences: Sequence[Record] = ()
+    backfilled: frozenset[str] = frozenset()
+    reconciled: Record | None = None
+    whole: bool = True
+    last_us: int = 0
+    reconciled_us: int = 0
+
+
+class DeliveryHistory(Protocol):
+    """What live delivery has stored, for repair. It blocks on the disk; use it off the loop.
+
+    Every call may raise ``StorageError``.
+    """
+
+    def gaps(self) -> Iterator[KnownGap]:
+        """Yield every stored revision of every gap of live sources, in the order of commit."""
+
+    def heard(self, from_us: int, to_us: int) -> list[str]:
+        """Return the conversations of which sentences were stored in a time (UTC us)."""
+
+    def delivered(self, conversation: str) -> Delivered:
+        """Return what there is of a conversation."""
 
 
 Conversations = Iterable[str]
