@@ -15,7 +15,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook  # type: ignore[import-untyped,unused-ignore]
 
 from recordings.job_server import PLANTED, JobServer
-from recordings.transcribe_command import Command, until
+from recordings.transcribe_command import LIMIT_S, Command, until
 from steno.adapters.job_store import JobReader
 from steno.ports.jobs import Job
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
@@ -201,7 +201,7 @@ async def test_jobs_are_paused_and_resumed_beside_their_owner(tmp_path: Path) ->
                 assert code == 0, err
                 await until(partial(_are_paused, command, paused))
             await command.run("jobs", "cancel", "--batch", "b")
-            await asyncio.wait_for(owner.communicate(), 10)
+            await asyncio.wait_for(owner.communicate(), LIMIT_S)
         finally:
             if owner.returncode is None:
                 owner.kill()

@@ -86,6 +86,7 @@ class World:
         schedule_s: tuple[float, ...] = (0, 0.1, 0.1, 0.1),
         max_in_flight: int = 16,
         max_per_host: int = 2,
+        deadline_s: float = 1.0,
         settings: RelaySettings = FAST,
     ) -> None:
         self.path = path
@@ -109,7 +110,7 @@ class World:
                 max_per_host=max_per_host,
                 max_waiting=2,
                 slot_wait_s=0.05,
-                deadline_s=1.0,
+                deadline_s=deadline_s,
             ),
             addresses=self.address,
             attempts=self.lanes.attempts,
@@ -224,14 +225,13 @@ async def test_a_slow_receiver_does_not_hold_up_the_others(tmp_path: Path) -> No
     """Thirty jobs to a host that says nothing, then one to another: that one goes at once."""
     async with scripted(hangs()) as slow, scripted(says(200)) as quick:
         urls = {f"job-slow-{n}": hook(slow) for n in range(30)} | {"job-quick-1": hook(quick)}
-        world = World(tmp_path / "s.db", urls, max_in_flight=6)
+        world = World(tmp_path / "s.db", urls, max_in_flight=6, deadline_s=5.0)
         async with world.running() as store:
             await commit(store, *(job_record("slow", n) for n in range(30)))
             await slow.asked(2)
-            began = time.monotonic()
             await commit(store, job_record("quick", 1))
             await quick.asked(1)
-            assert time.monotonic() - began < 0.6
+            assert "TimedOut" not in {one.failure for one in world.told}  # none has ended
             assert len(slow.seen) <= 4
     assert "delivery.paused" not in world.noted.events()
 

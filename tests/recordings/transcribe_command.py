@@ -12,6 +12,9 @@ from pathlib import Path
 from steno.core.audit_chain import EntryLine, decode_line
 from steno.errors import ObjectMissing, StorageError
 
+LIMIT_S = 60.0
+"""Only what hangs takes so long, on the busiest machine."""
+
 
 class Command:
     """Runs commands with one state directory against one service."""
@@ -52,7 +55,7 @@ class Command:
         """Run a command to its end: exit code, output, notes."""
         process = await self.start(*arguments, before=before)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LIMIT_S):
                 out, err = await process.communicate(given.encode())
         finally:
             if process.returncode is None:
@@ -76,7 +79,7 @@ def some_ids(count: int) -> list[str]:
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(LIMIT_S):
         while not _is_so(is_so):
             await asyncio.sleep(0.01)
 

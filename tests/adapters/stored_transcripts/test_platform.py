@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -138,10 +137,9 @@ async def test_waiting_has_an_end(ended: str | None, why: Nothing) -> None:
     ended = ago(5.0) if ended else None
     async with link_server(StoreScript(DATA)) as server, fetch_rig(server.host) as rig:
         platform = Platform(server, conversation(("customer", "k-1"), ended=ended))
-        began = time.monotonic()
         assert await rig.platform.find("c-1") == NoTranscript("c-1", why)
-        assert time.monotonic() - began < QUICK.poll_limit_s + 0.2
-        assert platform.paths.count(CALL) > 3
+        # At most as often as the limit has waits, however long each call takes.
+        assert 1 < platform.paths.count(CALL) <= 1 + QUICK.poll_limit_s / QUICK.poll_s
 
 
 async def test_a_setting_makes_it_wait_for_old_ones_too() -> None:
