@@ -15,9 +15,10 @@ import pytest
 
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
-from steno.app.archive import ArchiveOptions, archive_file, place_of
+from steno.app.archive import ArchiveOptions, archive_file
 from steno.app.archive_conversations import Archiving, Wanted, archive_conversations
 from steno.app.archive_extras import ExtraOptions
+from steno.app.archive_place import place_of
 from steno.archive.criteria import Criteria
 from steno.archive.service import Outcome, Result
 from steno.config import load

@@ -15,9 +15,9 @@ from typing import IO, Final
 import msgspec
 
 from steno.adapters.archive_store import Archive as ArchivePlace
-from steno.adapters.archive_store import ArchiveSettings, open_archive
 from steno.adapters.exports.targets import ReaderGone, Target, require_target, target_of
 from steno.app.archive_extras import ExtraOptions, Maker, Making, table_of
+from steno.app.archive_place import place_of
 from steno.app.redactor import make_redactor
 from steno.archive.criteria import Criteria
 from steno.archive.listing import Listing
@@ -27,10 +27,11 @@ from steno.archive.service import Extra, Outcome, Result, Work, run_blocking, su
 from steno.config import Config
 from steno.core.ids import is_id
 from steno.errors import ConfigError, IntegrityError, StorageError
+from steno.ports import Telemetry
 from steno.ports.archive import Archived, FoundTranscript, NewItem, WriteOutcome
 from steno.wire.stored_transcripts import TranscriptParser
 
-BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 256 << 10
 """Of a local file that is read at once."""
 _COPY_BYTES: Final = 1 << 20
 
@@ -66,24 +67,6 @@ class ArchiveOptions:
     extras: ExtraOptions = field(default_factory=ExtraOptions)
     on_result: Callable[[Result], None] = lambda result: None
     on_bytes: Callable[[int], None] = lambda received: None
-
-
-def place_of(config: Config) -> ArchivePlace:
-    """Open the archive of the settings.
-
-    Raises:
-        ConfigError: Its address or key template is not acceptable.
-    """
-    wanted = config.archive
-    return open_archive(
-        ArchiveSettings(
-            url=wanted.url,
-            endpoint=wanted.endpoint,
-            region=wanted.region,
-            key=wanted.key,
-            compress=wanted.compress,
-        )
-    )
 
 
 def require_options(config: Config, options: ArchiveOptions) -> None:
@@ -319,6 +302,7 @@ def archive_file(
     *,
     conversation: str = "",
     stdin: IO[bytes] | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Result:
     """Pass one local transcript, without platform, event loop or state directory.
 
@@ -338,7 +322,7 @@ def archive_file(
         source = _opened(file, stdin, stack)
         first = source.read(BLOCK_BYTES)
         found = FoundTranscript(conversation or _named(first, source, file))
-        place = place_of(config) if options.archives else None
+        place = place_of(config, telemetry) if options.archives else None
         shop = Shop(config, options, place)
         item = shop.item(found) if place is not None else None
         writer = None

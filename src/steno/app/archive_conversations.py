@@ -19,7 +19,8 @@ from steno.adapters.stored_transcripts import (
     PacedCalls,
     PlatformTranscripts,
 )
-from steno.app.archive import ArchiveOptions, Shop, place_of, require_options, rfc3339_now
+from steno.app.archive import ArchiveOptions, Shop, require_options, rfc3339_now
+from steno.app.archive_place import place_of
 from steno.app.gateway import open_delivery
 from steno.app.platform import hosts_of, open_platform, utc_us
 from steno.archive.service import ArchiveService, Result, Surroundings, Tally
@@ -147,7 +148,7 @@ async def archive_conversations(
         state.prepare()
         stack.enter_context(state)
         source = await open_source(config, state, stack, telemetry)
-        place = await asyncio.to_thread(place_of, config) if options.archives else None
+        place = await asyncio.to_thread(place_of, config, telemetry) if options.archives else None
         # No capability by name: without a destination, records stay in the store.
         delivery = await open_delivery(config, state, stack, telemetry=telemetry, features=())
         shop = Shop(config, options, place)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from steno.archive.criteria import Criteria
     from steno.archive.service import Result
     from steno.config import Config
+    from steno.observability import LogTelemetry
 
 _MAX_ROWS = 50
 """Rows of the table for people; ``--json`` has all."""
@@ -305,10 +306,27 @@ def _file(
         with contextlib.suppress(OSError):
             told.total = Path(file).stat().st_size
     try:
-        archive_file(settings, file, options, conversation=conversation, stdin=sys.stdin.buffer)
+        archive_file(
+            settings,
+            file,
+            options,
+            conversation=conversation,
+            stdin=sys.stdin.buffer,
+            telemetry=_telemetry_of(settings),
+        )
     finally:
         told.progress.end()
     return told.end(alone=True)
+
+
+def _telemetry_of(settings: Config) -> LogTelemetry | None:
+    """Return what a remote store is told about; a folder tells nothing, and starts quicker."""
+    url = settings.archive.url
+    if "://" not in url or url.startswith("file:"):
+        return None
+    from steno.cli.common import make_telemetry
+
+    return make_telemetry(settings)
 
 
 # --- conversations ---------------------------------------------------------------------------

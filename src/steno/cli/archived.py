@@ -25,7 +25,6 @@ from steno.cli.common import (
 
 if TYPE_CHECKING:
     from steno.adapters.archive_store import Archive
-    from steno.config import Config
     from steno.ports.archive import Manifest, Verdict
 
 app = typer.Typer(
@@ -208,26 +207,6 @@ def verify(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def open_from(settings: Config) -> Archive:
-    """Return the archive of the settings.
-
-    Raises:
-        ConfigError: Its address or key template is not acceptable.
-    """
-    from steno.adapters.archive_store import ArchiveSettings, open_archive
-
-    wanted = settings.archive
-    return open_archive(
-        ArchiveSettings(
-            url=wanted.url,
-            endpoint=wanted.endpoint,
-            region=wanted.region,
-            key=wanted.key,
-            compress=wanted.compress,
-        )
-    )
-
-
 def _opened(
     config: Path | None,
     state_dir: Path | None,
@@ -237,7 +216,9 @@ def _opened(
 ) -> Archive:
     harden()
     overrides = {"archive.url": to, "archive.endpoint": endpoint}
-    return open_from(
+    from steno.app.archive_place import place_of
+
+    return place_of(
         load_settings(config, state_dir=state_dir, log_level=log_level, overrides=overrides)
     )
 

@@ -121,13 +121,13 @@ def _erase_archived(settings: Config, conversation: str) -> int | StenoError | N
         The number of objects; why it could not be done; None where no archive was named: the
         default is the tutorial's bucket, which may be anybody's.
     """
-    from steno.cli.archived import open_from
+    from steno.app.archive_place import place_of
     from steno.errors import StenoError
 
     if not _names_archive(settings):
         return None
     try:
-        return open_from(settings).erase(conversation)
+        return place_of(settings).erase(conversation)
     except StenoError as error:
         return error
 
