@@ -18,7 +18,12 @@ from steno_sim.calls.plan import Act, CallPlan
 from steno_sim.calls.results import CallResult
 
 QUICK = Timers(opened_s=3.0, closed_s=3.0, first_ping_s=0.03, ping_s=3.0)
-IMPATIENT = Timers(opened_s=0.15, closed_s=0.15, first_ping_s=0.03, ping_s=0.1)
+IMPATIENT = {
+    "never_opens": replace(QUICK, opened_s=0.15),
+    "never_pongs": replace(QUICK, ping_s=0.1),
+    "never_closes": replace(QUICK, closed_s=0.15),
+}
+"""Little patience for what never comes, and much for everything else."""
 SECOND, BRIEF = tone(1000), tone(400)
 LIVELY = CallPlan(sound=SECOND, speed=6.0, frame_ms=100, patience_s=0.2)
 
@@ -240,9 +245,10 @@ assert set(ENTITIES) <= set(WRONG)
 @pytest.mark.parametrize("wrong", sorted(WRONG))
 async def test_a_wrong_server_is_found_out(wrong: str) -> None:
     """By the name of the rule it breaks."""
-    timers = IMPATIENT if wrong.startswith("never_") else replace(QUICK, closed_s=0.2)
+    timers = IMPATIENT.get(wrong, replace(QUICK, closed_s=0.2))
+    sound = SECOND if wrong == "never_pongs" else BRIEF  # the call lasts until the pong is late
     result = await call(
-        Hook(wrong=wrong), timers=timers, sound=BRIEF, speed=3.0, ask_languages=True
+        Hook(wrong=wrong), timers=timers, sound=sound, speed=3.0, ask_languages=True
     )
     assert WRONG[wrong] in [violation.rule for violation in result.violations]
 
