@@ -54,6 +54,7 @@ _WORD: Final = re.compile(
 _MAX_PLACES: Final = 48
 """Places of one segment that are looked at."""
 _MAX_TOKENS_TRIED: Final = 12
+_MAX_OTHER: Final = 2
 _MAX_CELLS: Final = 400_000
 _RESCUE_WORDS: Final = 80
 _WORTH: Final = 1_000_000
@@ -320,10 +321,16 @@ class _Lane:
         position, end = 0, low
         for number in range(first, last):
             mine = self._words[number]
-            found = [(i, low + j) for i in range(len(mine)) if (j := partner[position + i]) >= 0]
+            partners = partner[position : position + len(mine)]
             position += len(mine)
-            exact = [j for i, j in found if self._heard[j] == mine[i]]
-            if len(exact) < EXACT * len(mine) or len(found) < COVERED * len(mine) or not exact:
+            same = [
+                j >= 0 and self._heard[low + j] == word
+                for word, j in zip(mine, partners, strict=True)
+            ]
+            exact = [low + j for j, is_same in zip(partners, same, strict=True) if is_same]
+            if not exact or len(exact) < EXACT * len(mine):
+                continue
+            if len(exact) + _in_place(same, partners) < COVERED * len(mine):
                 continue
             start, stop = exact[0], exact[-1] + 1
             if stop - start > 1.5 * len(mine) + 4:
@@ -493,6 +500,17 @@ def _partners(left: Words, right: Words) -> list[int]:
         else:
             column -= 1
     return partners
+
+
+def _in_place(same: Sequence[bool], partners: Sequence[int]) -> int:
+    """Return how many words have another in their place: few in a row, or they were lost."""
+    found = start = 0
+    for at, is_same in enumerate([*same, True]):
+        if is_same:
+            if at - start <= _MAX_OTHER:
+                found += sum(partner >= 0 for partner in partners[start:at])
+            start = at + 1
+    return found
 
 
 # --- times -----------------------------------------------------------------------------------

@@ -341,7 +341,7 @@ class Surroundings:
         history: Read off the loop, one call at a time.
         reading: Begins to read a transcript.
         host_group: Part of every key, the same as live delivery's.
-        source: Live source that sentences are filled in for.
+        live_source: What sentences are filled in for, where nothing was heard.
         language: Of conversations of which nobody knows it.
         records: None stores nothing: a trial.
         wall_us: UTC microseconds.
@@ -551,7 +551,7 @@ class RepairService:
             elif judged.verdict is Verdict.OUTSIDE and not self._everything:
                 outside += 1
             else:
-                drafts.append(self._sentence(conversation, one, judged, key))
+                drafts.append(self._sentence(conversation, had, one, judged, key))
         backfilled += len(drafts)
         expected = len(taken) + unreadable
         counts = ReconciledPayload(
@@ -643,7 +643,9 @@ class RepairService:
             lost=counts.missing,
         )
 
-    def _sentence(self, conversation: str, one: Taken, judged: Judged, key: str) -> Draft:
+    def _sentence(
+        self, conversation: str, had: Delivered, one: Taken, judged: Judged, key: str
+    ) -> Draft:
         payload = SentencePayload(
             one.said.lane,
             one.said.text,
@@ -656,7 +658,7 @@ class RepairService:
         )
         return Draft(
             Kind.SENTENCE,
-            self._around.live_source,
+            had.sentences[-1].source if had.sentences else self._around.live_source,
             conversation,
             one.said.lane,
             one.name,
