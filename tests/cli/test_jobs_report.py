@@ -149,17 +149,24 @@ def test_a_run_is_told_before_the_work_that_its_page_has_no_place(tmp_path: Path
 
 async def test_a_run_writes_the_page_of_its_jobs(tmp_path: Path) -> None:
     """`steno transcribe --report`: those known before count too, of earlier runs no others."""
-    first, second = some_ids(2)
+    known, earlier, new = some_ids(3)
     out = tmp_path / "report.html"
     async with JobServer().running() as server:
         command = Command(tmp_path, server.url)
-        assert (await command.run("transcribe", first))[0] == 0
-        code, _, err = await command.run("transcribe", second, "--report", str(out))
-        assert code == 0, err
-        assert "<p>1 job, 1 completed</p>" in out.read_text()
-        code, _, err = await command.run("transcribe", first, second, "--report", str(out))
+        text = ("--out", f"{tmp_path}/{{recording}}.txt")
+        assert (await command.run("transcribe", known, earlier, *text))[0] == 0
+        code, _, err = await command.run("transcribe", known, new, *text, "--report", str(out))
         assert code == 0, err
         assert "<p>2 jobs, 2 completed</p>" in out.read_text()
         assert "hello" not in out.read_text()
-        code, _, _ = await command.run("transcribe", first, "--report", str(tmp_path / "no/r.html"))
-        assert code == ExitCode.USAGE
+
+
+def test_a_run_is_refused_whose_page_has_no_place(tmp_path: Path) -> None:
+    """By `steno transcribe` too, and before it calls anybody."""
+    env = {"GENESYS_HOST": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    env |= {"GENESYS_CLIENT_ID": "id", "GENESYS_CLIENT_SECRET": "secret"}
+    arguments = ["transcribe", *some_ids(1), "--state-dir", str(tmp_path / "state")]
+    result = CliRunner().invoke(
+        make_app(), [*arguments, "--report", str(tmp_path / "no/report.html")], env=env
+    )
+    assert isinstance(result.exception, ConfigError)  # not that nobody is there

@@ -11,9 +11,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from recordings.job_server import JobServer
 from recordings.transcribe_command import Command, some_ids, until
+from steno.cli.common import ExitCode, exit_code
+from steno.cli.main import make_app
+from steno.errors import ConfigError
 
 
 async def test_one_recording_is_written_to_standard_output(tmp_path: Path) -> None:
@@ -68,23 +72,29 @@ async def test_a_reference_gives_true_error_rates_beside_the_estimate(tmp_path: 
     assert re.search(r"\nword error rate +0\.1250, against the reference", err)
 
 
+async def test_what_is_no_recording_is_told_and_not_submitted(tmp_path: Path) -> None:
+    """With exit code 2 where nothing else was asked for."""
+    async with JobServer().running() as server:
+        code, _, err = await Command(tmp_path, server.url).run("transcribe", "not-an-id")
+        assert not server.calls
+    assert code == 2
+    assert "a recording id is a UUID" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["not-an-id"], "a recording id is a UUID"),
         (["--file", "/nowhere"], "the file cannot be read"),
         ([str(uuid.uuid4()), str(uuid.uuid4()), "--out", "one.txt"], "written over one another"),
     ],
 )
-async def test_usage_is_told_before_any_call(
-    tmp_path: Path, arguments: list[str], text: str
-) -> None:
-    """With exit code 2."""
-    async with JobServer().running() as server:
-        code, _, err = await Command(tmp_path, server.url).run("transcribe", *arguments)
-        assert not server.calls
-    assert code == 2
-    assert text in err
+def test_usage_is_told_before_any_call(tmp_path: Path, arguments: list[str], text: str) -> None:
+    """With exit code 2; that nobody is there to be called would be another."""
+    command = Command(tmp_path, "http://127.0.0.1:9")
+    result = CliRunner().invoke(make_app(), ["transcribe", *arguments], env=command.env)
+    assert isinstance(result.exception, ConfigError)
+    assert exit_code(result.exception) is ExitCode.USAGE
+    assert text in str(result.exception)
 
 
 async def test_refused_credentials_are_exit_code_3(tmp_path: Path) -> None:
