@@ -16,6 +16,7 @@ import msgspec
 
 from faults.gateway_oracle import CANARIES, MARK, TEXTS, Mark, searched
 from faults.gateway_rig import GATEWAY, QUICK, Service, bare_environment, until
+from steno.adapters.store_sqlite.crash import VARIABLE
 from steno_sim.archive.settings import ArchiveSettings
 from steno_sim.oauth import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET
 from steno_sim.scenario import Load, Scenario
@@ -40,7 +41,7 @@ class Told(msgspec.Struct, frozen=True):
     prev_seq: int
 
 
-def calls(*, conversations: int = 4, fragments: int = 240, rate: float = 120.0) -> Scenario:
+def calls(*, conversations: int = 4, fragments: int = 180, rate: float = 120.0) -> Scenario:
     """Give a load that ends by itself."""
     return Scenario(
         title="load",
@@ -147,24 +148,27 @@ class Repairing:
         """Wait until every conversation has ended and its transcript is ready."""
         await until(self.is_over, "the conversations' end")
 
-    async def repair_begun(self, *options: str) -> Any:
-        """Begin ``steno repair``; its standard output is to be read."""
+    async def repair(
+        self, *options: str, crash_at: str = ""
+    ) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
+        """Run ``steno repair``; give its exit code, its totals and its lines.
+
+        Args:
+            crash_at: Step of the store at which it is killed.
+        """
         with self.log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "steno.cli", "repair", "--json", *options),
-                env=self.live.env,
+                env={**self.live.env, **({VARIABLE: crash_at} if crash_at else {})},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
-
-    async def repair(self, *options: str) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
-        """Run ``steno repair``; give its exit code, its totals and its lines."""
-        process = await self.repair_begun(*options)
         out, _ = await asyncio.wait_for(process.communicate(), 60)
         lines = [json.loads(line) for line in out.splitlines()]
-        totals = lines.pop()["totals"] if lines else {}
-        return int(process.returncode), totals, lines
+        totals = lines.pop()["totals"] if lines and "totals" in lines[-1] else {}
+        assert process.returncode is not None
+        return process.returncode, totals, lines
 
     def told(self) -> list[Told]:
         """Give the delivered records."""

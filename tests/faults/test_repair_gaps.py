@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 
+from faults.gateway_rig import until
 from faults.repair_rig import FAMILIES, Family, Repairing, repairing
 
 
@@ -51,3 +53,63 @@ async def test_gaps_are_repaired_to_the_last_word(tmp_path: Path, family: Family
         code, totals, _ = await one.repair(*(plan.id for plan in one.script.plans))
         assert (code, totals["filled"]) == (0, 0), "nor one that looks at all of it again"
         assert one.told() == delivered
+
+
+@pytest.mark.timeout(90)
+async def test_a_repair_killed_at_any_commit_doubles_nothing(tmp_path: Path) -> None:
+    """Killed before and after each of its commits, and run again to its end."""
+    async with repairing(tmp_path, "tutorial") as one:
+        await torn(one)
+        for step in ("commit.before:1", "commit.after:1", "settle.after:1", "commit.after:2"):
+            code, _, _ = await one.repair(crash_at=step)
+            assert code in (0, -signal.SIGKILL)
+        code, totals, _ = await one.repair()
+        assert code == 0, one.log.read_text()[-2000:]
+        assert totals["missing"] == 0
+        one.restored().kept()
+
+
+@pytest.mark.timeout(60)
+async def test_a_kill_is_repaired_before_anybody_follows_again(tmp_path: Path) -> None:
+    """Its gap is not stored yet; the next who follows stores it, from the kill on."""
+    async with repairing(tmp_path, "tutorial") as one:
+        await one.heard(8)
+        one.live.kill()
+        await one.ended()
+        await asyncio.sleep(0.2)
+        code, totals, _ = await one.repair()
+        assert code == 0, one.log.read_text()[-2000:]
+        assert totals["filled"] > 0
+        one.restored().kept()
+        await one.follow()
+        assert await one.live.stop() == 0
+        gap = next(g for g in one.told() if g.kind == "gap" and not g.conversation)
+        assert gap.payload["from_us"] < one.live.kills_us[0]
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_live_delivery_repairs_itself(tmp_path: Path, family: Family) -> None:
+    """With ``archive.repair``, beside what is heard, once the conversations are over."""
+    settings = {"STENO_ARCHIVE_REPAIR": "true", "STENO_ARCHIVE_REPAIR_AFTER_S": "0.4"}
+    async with repairing(tmp_path, family, settings=settings) as one:
+        await one.heard(8)
+        one.live.kill()
+        await asyncio.sleep(0.4)
+        await one.follow()
+        await one.ended()
+        count = len(one.script.plans)
+
+        def whole() -> bool:
+            told = one.told()
+            done = {t.conversation for t in told if t.kind == "reconciled"}
+            return len(done) == count and not one.restored().uneven
+
+        await until(whole, "the reconciliation of every conversation", limit_s=40)
+        assert await one.live.metric("steno_reconciled_ratio") == 1.0
+        filled = await one.live.metric("steno_reconciled_segments_total", outcome="backfilled")
+        pages = [(await one.live.page("/metrics"))[1]]
+        assert await one.live.stop() == 0
+        restored = one.restored(pages=pages)
+        restored.kept()
+        assert filled == restored.filled > 0

@@ -82,11 +82,13 @@ async def open_delivery(
     features: Collection[str],
     wrap_sink: Callable[[Sink], Sink] | None = None,
     extras: Sequence[Extra] = (),
+    follows: bool = False,
 ) -> Delivery:
     """Open the store and start a relay for each destination; ``stack`` winds them down.
 
     Args:
         extras: Destinations beside those of the settings.
+        follows: Live sources are followed: the time until the next that follows is a gap.
 
     Raises:
         ConfigError: A destination cannot work.
@@ -108,6 +110,7 @@ async def open_delivery(
         StoreSettings(
             group_wait_s=0.0,  # the live service has gathered them already
             ballast_bytes=config.store.ballast_mb << 20,
+            follows=follows,
         ),
         now_us=utc_us,
     )
@@ -205,7 +208,13 @@ async def run_gateway(
         await _observe(config, stack, telemetry, health)
         wanted = features or config.features
         delivery = await open_delivery(
-            config, state, stack, telemetry=telemetry, features=wanted, wrap_sink=wrap_sink
+            config,
+            state,
+            stack,
+            telemetry=telemetry,
+            features=wanted,
+            wrap_sink=wrap_sink,
+            follows=True,
         )
         shared = Shared(config, state, delivery.store, telemetry, stop, options or RunOptions())
         capabilities = await _open(wanted, shared, stack)

@@ -124,7 +124,10 @@ async def repair(
             everything=wanted.everything,
             on_result=on_result,
         )
-        book = await service.gaps()
+        # One that was killed, and has not run since, has stored no gap yet.
+        killed = delivery is not None and not delivery.store.report.clean_shutdown
+        down_since_us = delivery.store.report.last_alive_us if delivery and killed else 0
+        book = await service.gaps(down_since_us=down_since_us)
         chosen = _Chosen(config, wanted, service, book, source)
         tally = await service.run(
             chosen.all(),

@@ -160,9 +160,10 @@ class GapBook:
     Args:
         gaps: Every stored revision, in the order of commit.
         now_us: An open gap reaches up to now.
+        down_since_us: One that is not stored yet begins here; 0 for none.
     """
 
-    def __init__(self, gaps: Iterable[KnownGap], *, now_us: int) -> None:
+    def __init__(self, gaps: Iterable[KnownGap], *, now_us: int, down_since_us: int = 0) -> None:
         self._spans: dict[str, list[Span]] = {}
         self._newest_us: dict[str, int] = {}
         self._lone: list[Span] = []
@@ -178,6 +179,9 @@ class GapBook:
                 opened[gap.key] = gap
         for gap in opened.values():
             self._add(gap, max(now_us, gap.from_us))
+        if down_since_us:
+            self.count += 1
+            self._spans.setdefault("", []).append(Span(down_since_us, now_us))
         self._unite()
 
     def _add(self, gap: KnownGap, to_us: int) -> None:
@@ -376,8 +380,11 @@ class RepairService:
         self._reads = asyncio.Lock()
         self.tally = Tally()
 
-    async def gaps(self) -> GapBook:
+    async def gaps(self, *, down_since_us: int = 0) -> GapBook:
         """Return the gaps that are stored.
+
+        Args:
+            down_since_us: Nobody has followed since; the next who does will store that gap.
 
         Raises:
             StorageError: They cannot be read.
@@ -385,7 +392,9 @@ class RepairService:
         now_us = self._around.wall_us()
         history = self._around.history
         async with self._reads:
-            return await off_loop(lambda: GapBook(history.gaps(), now_us=now_us))
+            return await off_loop(
+                lambda: GapBook(history.gaps(), now_us=now_us, down_since_us=down_since_us)
+            )
 
     async def concerned(self, book: GapBook, from_us: int, to_us: int) -> list[str]:
         """Return the conversations that gaps in a time concern, as far as anything was heard.

@@ -70,6 +70,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         ballast_bytes: Space kept back for a full disk; 0 for none.
         checkpoint_records: Records after which the log is folded back.
         busy_ms: Longest wait for another process's transaction, milliseconds.
+        follows: The owner listens to live sources. Only then it is noted that it is alive: for
+            the gap of the time when nobody listens, a command that only delivers is nobody.
     """
 
     group_wait_s: float = 0.005
@@ -80,6 +82,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     ballast_bytes: int = 16 << 20
     checkpoint_records: int = 4000
     busy_ms: int = 5000
+    follows: bool = True
 
 
 class _Job(msgspec.Struct, frozen=True, gc=False):
@@ -124,6 +127,7 @@ class SqliteStore:
             now_us=now_us,
             draw=random.SystemRandom().getrandbits,
             crash=crash_point(crash_at),
+            follows=settings.follows,
         )
         self._ballast = Ballast(path.with_name(path.name + "-ballast"), settings.ballast_bytes)
         self._lock = threading.Condition()
@@ -623,10 +627,11 @@ class SqliteStore:
 
     def _idle(self) -> None:
         """Once a second without work: heartbeat, foreign changes, folding the log back."""
-        path = alive_path(self._path)
-        with contextlib.suppress(OSError):
-            path.touch(mode=0o600)
-            os.utime(path)
+        if self._settings.follows:
+            path = alive_path(self._path)
+            with contextlib.suppress(OSError):
+                path.touch(mode=0o600)
+                os.utime(path)
         if self._full:
             self._has_room()
         if self._broken is not None:
@@ -645,11 +650,13 @@ class SqliteStore:
     def _leave(self) -> None:
         if self._broken is not None:
             return
+        report, follows = self.report, self._settings.follows
+        is_clean = follows or report.created or report.clean_shutdown
         with contextlib.suppress(apsw.Error):
             self._db.execute(
                 "INSERT OR REPLACE INTO meta(name, value)"
-                " VALUES('clean_shutdown', 1), ('last_alive_us', ?)",
-                (self._now_us(),),
+                " VALUES('clean_shutdown', ?), ('last_alive_us', ?)",
+                (int(is_clean), self._now_us() if follows else report.last_alive_us),
             )
 
     # --- folding the log back --------------------------------------------------------------

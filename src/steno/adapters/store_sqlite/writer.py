@@ -85,6 +85,7 @@ class Writer:
         now_us: The clock, UTC microseconds.
         draw: Draws a number of so many random bits, as a seed for the random part of ids.
         crash: What to call at each named step; None outside fault tests.
+        follows: Note with what is written that the owner is alive.
     """
 
     def __init__(
@@ -95,12 +96,14 @@ class Writer:
         now_us: Callable[[], int],
         draw: Callable[[int], int],
         crash: Callable[[str], None] | None = None,
+        follows: bool = True,
     ) -> None:
         self._db = connection
         self._now_us = now_us
         # Seeded from the system, then cheap: the tail need only be unlikely to repeat.
         self._tail = random.Random(draw(256)).getrandbits  # noqa: S311  # no secret is made of it
         self._crash = crash
+        self._follows = follows
         self._conversations: dict[str, _Conversation] = {}
         self._destination_ids: dict[str, int] = {}
         self._sql: dict[tuple[str, int], str] = {}
@@ -250,7 +253,7 @@ class Writer:
 
     def _note_alive(self) -> None:
         now_us = self._now_us()
-        if now_us - self._alive_us >= _ALIVE_EVERY_US:
+        if self._follows and now_us - self._alive_us >= _ALIVE_EVERY_US:
             self._alive_us = now_us
             self._db.execute(
                 "INSERT OR REPLACE INTO meta(name, value) VALUES('last_alive_us', ?)", (now_us,)
