@@ -54,7 +54,8 @@ def settings_of(clock: float = CLOCK) -> dict[str, str]:
         "STENO_TRANSCRIBE_POLL_MAX_S": f"{30 / clock:g}",
         "STENO_TRANSCRIBE_RETRY_FIRST_S": f"{2 / clock:g}",
         "STENO_TRANSCRIBE_RETRY_MAX_S": f"{30 / clock:g}",
-        "STENO_TRANSCRIBE_SETTLE_S": f"{max(1.0, 45 / clock):g}",
+        # Not as short as the rest: a busy machine must take a submission in within this time.
+        "STENO_TRANSCRIBE_SETTLE_S": f"{max(3.0, 45 / clock):g}",
         "STENO_TRANSCRIBE_PER_MINUTE": "30000",
         "STENO_STORE_BALLAST_MB": "0",
         "STENO_OBSERVABILITY_LISTEN": "",
