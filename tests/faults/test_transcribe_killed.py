@@ -15,8 +15,12 @@ from faults.transcribe_planted import PLACES
 from faults.transcribe_rig import STENO, TROUBLE, Rig, rig
 
 PLANTED = str(Path(__file__).with_name("transcribe_planted.py"))
-DEAF = {**TROUBLE, "keys": False}
-"""Trouble at a service that does not tell repeats by their key: a second submission is a job."""
+DEAF = {**TROUBLE, "keys": False, "failed": 0.0}
+"""Trouble at a service that neither heeds nor lists keys: a second submission is a job.
+
+None of its jobs fails: one in doubt is not taken for a failed job that only looks like it, which
+may be of last week, and is submitted anew.
+"""
 
 QUICK = 40.0
 
