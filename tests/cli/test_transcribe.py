@@ -176,5 +176,35 @@ async def test_jobs_are_listed_shown_and_cancelled_beside_their_owner(tmp_path: 
     assert {each.request.webhook_host for each in command.entries()} == {"127.0.0.1"}
 
 
+async def test_erasing_a_conversation_or_a_recording_takes_its_jobs_along(tmp_path: Path) -> None:
+    """Their records too, and every byte of the webhook's address; files are named, not deleted."""
+    conversation, *ids = some_ids(4)
+    async with JobServer().running() as server:
+        command = Command(tmp_path, server.url)
+        command.env["STENO_DELIVERY_DRAIN_S"] = "0"
+        lines = f"{conversation}/{ids[0]}\n{conversation}/{ids[1]}\n{ids[2]}\n"
+        out = str(tmp_path / "{recording}.txt")
+        command.env["STENO_TRANSCRIBE_WEBHOOK_ALLOW"] = "127.0.0.1"
+        hook = ("--webhook", "http://127.0.0.1:9/?token=planted-in-a-webhook")
+        code, _, err = await command.run(
+            "transcribe", "--file", "-", *hook, "--out", out, given=lines
+        )
+        assert code == 0, err
+    code, told, err = await command.run("erase", conversation, "--yes", "--json")
+    assert code == 0, err
+    answer = msgspec.json.decode(told)
+    assert (answer["jobs"], answer["records"]) == (2, 2)
+    assert answer["transcripts"] == sorted(str(tmp_path / f"{one}.txt") for one in ids[:2])
+    code, told, _ = await command.run("jobs", "list")
+    assert ids[2] in told
+    assert ids[0] not in told
+    code, told, err = await command.run("erase", ids[2], "--yes")
+    assert (code, "erased 1 transcription jobs" in told) == (0, True), err
+    for path in (tmp_path / "state").glob("jobs.db*"):
+        assert b"planted-in-a-webhook" not in path.read_bytes()
+    code, told, _ = await command.run("audit", "show", "--json")
+    assert ids[2] in told
+
+
 def _has_calls(server: JobServer, count: int) -> bool:
     return len(server.calls) >= count

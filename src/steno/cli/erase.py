@@ -1,8 +1,9 @@
-"""``steno erase``: delete everything kept of a conversation."""
+"""``steno erase``: delete everything kept of a conversation, or of a transcribed recording."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,12 +21,17 @@ from steno.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from steno.adapters.state_dir import StateDir
+    from steno.adapters.store_sqlite import Erased
     from steno.config import Config
     from steno.errors import StenoError
 
 
 def erase(
-    conversation: Annotated[str, typer.Argument(metavar="ID", help="Conversation id.")],
+    conversation: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Id of a conversation, or of a transcribed recording."),
+    ],
     vacuum: Annotated[
         bool,
         typer.Option(
@@ -48,20 +54,19 @@ def erase(
 ) -> None:
     """Delete everything kept of a conversation, and say where copies lie beyond our reach.
 
-    Records in every state, dead letters, open windows, recordings and archived transcripts go;
-    what arrives of the conversation later is not stored again. Works beside a running gateway.
-    Copies that consumers have acknowledged are counted by destination: they must be erased there.
-    Exits 1 when the archive could not be reached; the rest is erased then.
+    Records in every state, dead letters, open windows, recordings, archived transcripts and
+    transcription jobs go; what arrives of the conversation later is not stored again. Works beside
+    a running gateway. Copies that consumers have acknowledged are counted by destination: they
+    must be erased there. Exits 1 when the archive could not be reached; the rest is erased then.
 
     Example: steno erase 3f1c2b7a-0d5e-4a53-9a4e-2f0a6f1f7c11 --yes --json
     """
     import msgspec
 
+    from steno.adapters.job_store import delete_jobs, jobs_about
     from steno.adapters.state_dir import StateDir
-    from steno.adapters.store_sqlite import Erased, writing
-    from steno.adapters.store_sqlite import erase as erase_stored
     from steno.core.ids import is_id
-    from steno.errors import ObjectMissing, StenoError
+    from steno.errors import StenoError
 
     if not is_id(conversation):
         raise typer.BadParameter("not a conversation id", param_hint="ID")
@@ -73,17 +78,17 @@ def erase(
     )
     if not yes and not typer.confirm("Erase everything kept of it?", err=True):
         raise typer.Exit(2)
-    at_us = int(datetime.now(UTC).timestamp() * 1_000_000)
-    try:
-        with writing(StateDir(settings.state_dir).database) as db:
-            erased = erase_stored(db, conversation, at_us=at_us, vacuum=vacuum)
-    except ObjectMissing:
-        if not _names_archive(settings):
-            raise
-        # Whoever only archives has no outbox.
-        erased = Erased(conversation, 0, 0, 0, 0, {}, False)
+    state = StateDir(settings.state_dir)
+    jobs = jobs_about(state.jobs, conversation)
+    names = dict.fromkeys([conversation, *(job.request.recording_id for job in jobs)])
+    erased = _erase_records(settings, state, tuple(names), vacuum=vacuum, has_jobs=bool(jobs))
+    # Last: they tell which records are the conversation's, should this be run again.
+    delete_jobs(state.jobs, [job.id for job in jobs])
+    files = sorted(
+        {job.out.replace("{recording}", job.request.recording_id) for job in jobs} - {""}
+    )
     recordings = _erase_recordings(
-        [settings.media.recordings, *StateDir(settings.state_dir).recordings_folders()],
+        [settings.media.recordings, *state.recordings_folders()],
         conversation,
     )
     archived = _erase_archived(settings, conversation)
@@ -93,6 +98,8 @@ def erase(
             **msgspec.structs.asdict(erased),
             "recordings": recordings,
             "archived": archived if isinstance(archived, int) else None,
+            "jobs": len(jobs),
+            "transcripts": files,
         }
         if isinstance(archived, StenoError):
             whole["archive_error"] = archived.error_class
@@ -103,6 +110,10 @@ def erase(
     )
     if recordings:
         out.line(f"erased {recordings} files of recordings")
+    if jobs:
+        out.line(f"erased {len(jobs)} transcription jobs")
+    for name in files:
+        out.line(f"beyond our reach: a transcript written to {name}")
     for name, count in erased.delivered.items():
         out.line(f"beyond our reach: {count} records delivered to {name}")
     if archived is None:
@@ -112,6 +123,40 @@ def erase(
         raise typer.Exit(ExitCode.FAILED)
     else:
         out.line(f"erased {archived} archived objects")
+
+
+def _erase_records(
+    settings: Config, state: StateDir, names: Sequence[str], *, vacuum: bool, has_jobs: bool
+) -> Erased:
+    """Delete the records of a conversation, which comes first, and of its transcribed recordings.
+
+    Raises:
+        ObjectMissing: There is no outbox, and nothing else that could have anything of it.
+        StorageError: Not all was erased.
+    """
+    from steno.adapters.store_sqlite import Erased, erase, writing
+    from steno.errors import ObjectMissing
+
+    at_us = int(datetime.now(UTC).timestamp() * 1_000_000)
+    total = Erased(names[0], 0, 0, 0, 0, {}, False)
+    try:
+        with writing(state.database) as db:
+            for name in names:
+                one = erase(db, name, at_us=at_us, vacuum=vacuum and name == names[-1])
+                total = Erased(
+                    total.conversation,
+                    total.records + one.records,
+                    total.undelivered + one.undelivered,
+                    total.dead + one.dead,
+                    total.windows + one.windows,
+                    dict(Counter(total.delivered) + Counter(one.delivered)),
+                    one.vacuumed,
+                )
+    except ObjectMissing:
+        # Whoever only archives has no outbox.
+        if not has_jobs and not _names_archive(settings):
+            raise
+    return total
 
 
 def _erase_archived(settings: Config, conversation: str) -> int | StenoError | None:

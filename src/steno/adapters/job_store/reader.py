@@ -17,7 +17,7 @@ from steno.adapters.job_store.database import (
     transaction,
 )
 from steno.errors import IntegrityError, ObjectMissing, StorageError
-from steno.ports.jobs import EndedJob, JobCounts, JobFilter, ListedJob, Wish, WishKind
+from steno.ports.jobs import EndedJob, Job, JobCounts, JobFilter, ListedJob, Wish, WishKind
 
 T = TypeVar("T")
 
@@ -108,6 +108,14 @@ class JobReader:
             few = "more than one job" if found else "no job"
             raise ObjectMissing(f"{few} has an id beginning so")
         return found[0]
+
+    def about(self, name: str) -> list[Job]:
+        """Return the jobs of a recording, or of a conversation, by the id of either.
+
+        Raises:
+            StorageError: Reading failed.
+        """
+        return self._read(lambda: rows.about(self._db, name))
 
     def wishes(self, *, limit: int = 1000) -> list[Wish]:
         """Return wishes that the owner has not granted yet, oldest first.

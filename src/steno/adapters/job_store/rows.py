@@ -149,6 +149,16 @@ def purge(db: apsw.Connection, ended_before_us: int, limit: int) -> int:
     return gone
 
 
+def delete(db: apsw.Connection, job_ids: Sequence[str]) -> int:
+    """Delete jobs and the wishes for them in the open transaction; return how many jobs."""
+    gone = 0
+    for job_id in job_ids:
+        db.execute("DELETE FROM jobs WHERE id=?", (job_id,))
+        gone += int(db.changes())
+        db.execute("DELETE FROM wishes WHERE job_id=?", (job_id,))
+    return gone
+
+
 # --- reading ---------------------------------------------------------------------------------
 
 
@@ -270,6 +280,17 @@ def beginning(db: apsw.Connection, prefix: str) -> list[ListedJob]:
         db, _SELECT + " WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2", (prefix.lower(),)
     )
     return [ListedJob(int(row[0]), _job(row)) for row in found]
+
+
+def about(db: apsw.Connection, name: str) -> list[Job]:
+    """Return the jobs of a recording, or of the recordings of a conversation."""
+    found = rows(
+        db,
+        f"{_SELECT} WHERE recording = ?1"
+        " OR json_extract(CAST(request AS TEXT), '$.conversation_id') = ?1 ORDER BY position",
+        (name.lower(),),
+    )
+    return [_job(row) for row in found]
 
 
 def owners(db: apsw.Connection, transcript_ids: Sequence[str]) -> dict[str, str]:
