@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections import Counter
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ import pytest
 
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
-from steno.app.archive import ArchiveOptions, archive_file
+from steno.app.archive import ArchiveOptions, Shop, archive_file
 from steno.app.archive_conversations import Archiving, Wanted, archive_conversations
 from steno.app.archive_extras import ExtraOptions
 from steno.app.archive_place import place_of
 from steno.archive.criteria import Criteria
-from steno.archive.service import Outcome, Result
+from steno.archive.service import ArchiveService, Outcome, Result, Surroundings
 from steno.config import load
 from steno.core.records import ArchivePayload, Kind
 from steno.core.secret import Secret
 from steno.core.transcript import Role
 from steno.errors import AuthError, ConfigError, IntegrityError, RemoteProtocolError
 from steno.observability import LogTelemetry
+from steno.ports.archive import FetchProgress, FoundTranscript
 from steno_sim.archive.settings import ArchiveSettings
 from steno_sim.archive_score import score_payload
 from steno_sim.server import Simulator
@@ -139,8 +141,9 @@ async def test_a_second_run_fetches_nothing_and_changes_nothing(tmp_path: Path) 
         await run.go(ids)
         first = {one.conversation: bytes(one.summary) for one in run.results}
         objects = run.objects()
-        bytes_before = sim.archive.stats()["bytes"]
+        bytes_before, asked = sim.archive.stats()["bytes"], dict(sim.archive.asked)
         await run.go(ids)
+        assert dict(sim.archive.asked) == asked
         assert {one.outcome for one in run.results} == {Outcome.KNOWN}
         assert {one.conversation: bytes(one.summary) for one in run.results} == first
         assert sim.archive.stats()["bytes"] == bytes_before
@@ -222,6 +225,93 @@ async def test_another_content_under_the_same_key_is_a_conflict(tmp_path: Path) 
         await run.go(ids, redact=True)
     assert Outcome.CONFLICT in {one.outcome for one in run.results}
     assert run.objects() == before
+
+
+async def test_what_another_filter_left_is_not_taken_for_known(tmp_path: Path) -> None:
+    """The archive holds the agents' turns; asked for the customers' it says so."""
+    ids = some(2)
+    async with Simulator("quiet", archive=ArchiveSettings(turns=(20, 30))) as sim:
+        run = Run(tmp_path, sim)
+        for role, outcome in (
+            (Role.AGENT, Outcome.WRITTEN),
+            (Role.AGENT, Outcome.KNOWN),
+            (Role.CUSTOMER, Outcome.CONFLICT),
+        ):
+            options = run.options(criteria=Criteria(roles=frozenset({role})), kept_filtered=True)
+            await run.go(ids, options)
+            assert {one.outcome for one in run.results} == {outcome}
+
+
+async def test_pictures_of_several_transcripts_are_not_written_over_one_another(
+    tmp_path: Path,
+) -> None:
+    """Each has its communication in its name, and in its lines; one name for all is an error."""
+    ids = some(1)
+    legs = ArchiveSettings(turns=(3, 9), legs=(2, 2))
+    async with Simulator("quiet", archive=legs) as sim:
+        run = Run(tmp_path, sim, "genesys-cloud")
+        out = tmp_path / "all.jsonl"
+        named = ExtraOptions(picture=str(tmp_path / "{conversation}.svg"))
+        await run.go(ids, run.options(extras=named, out=str(out)))
+        legs_seen = {one.communication for one in run.results}
+        assert len(legs_seen) == 2
+        names = {path.name for path in tmp_path.glob("*.svg")}
+        assert names == {f"{ids[0]}.{leg}.svg" for leg in legs_seen}
+        lines = [json.loads(line) for line in out.read_bytes().splitlines()]
+        assert {line["communication"] for line in lines} == legs_seen
+        one = ExtraOptions(picture=str(tmp_path / "one.svg"))
+        await run.go(ids, run.options(extras=one))
+    assert sorted(one.outcome for one in run.results) == [Outcome.FAILED, Outcome.KNOWN]
+    assert "several transcripts" in next(one.detail for one in run.results if one.detail)
+
+
+class Elsewhere:
+    """A source whose transcripts are of one conversation, whichever is asked for."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    async def find(self, conversation: str) -> list[FoundTranscript]:
+        """Return one."""
+        return [FoundTranscript(conversation)]
+
+    async def download(
+        self, found: FoundTranscript, progress: FetchProgress | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Give it out; of the conversation ``broken`` nothing but a fault of ours."""
+        del progress
+        if found.conversation == "broken":
+            raise KeyError("a caller's words")
+        yield self.body
+
+
+async def test_one_conversation_does_not_take_the_others(tmp_path: Path) -> None:
+    """A transcript of another conversation is refused, a fault of ours told without its words."""
+    run = Run(tmp_path, None)
+    config = run.config()
+    place = place_of(config)
+    around = Surroundings(
+        source=Elsewhere(json.dumps(transcript()).encode()),
+        workshop=Shop(config, run.options(), place),
+        telemetry=LogTelemetry(level="error"),
+        now=lambda: "2026-01-05T10:00:00Z",
+        store=place,
+        on_result=run.results.append,
+    )
+
+    async def ids() -> AsyncGenerator[str, None]:
+        for name in ("broken", "conv-2", "conv-1"):
+            yield name
+
+    await ArchiveService(around, concurrency=1).run(ids(), asyncio.Event())
+    told = {one.conversation: (one.outcome, one.error) for one in run.results}
+    assert told == {
+        "broken": (Outcome.FAILED, "KeyError"),
+        "conv-2": (Outcome.FAILED, "IntegrityError"),
+        "conv-1": (Outcome.WRITTEN, ""),
+    }
+    assert "words" not in "".join(one.detail for one in run.results)
+    assert list(run.objects()) == ["conv-1.json"]
 
 
 async def test_refused_credentials_end_the_run(tmp_path: Path) -> None:
@@ -331,6 +421,20 @@ def test_a_truncated_file_archives_nothing(tmp_path: Path) -> None:
     assert run.objects() == {}
     result = archive_file(run.config(), str(path), run.options(keep_truncated=True))
     assert result.truncated_at is not None
+
+
+def test_what_was_kept_of_a_truncated_file_is_no_archived_transcript(tmp_path: Path) -> None:
+    """It is told how it was made, so the whole file is a difference, and not known."""
+    run = Run(tmp_path, None)
+    bad = {"start_time": -1, "end_time": 1, "text": "no", "speaker_id": "a"}
+    turns = [*transcript()["transcript"], bad]  # type: ignore[misc]  # a list
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(transcript(transcript=turns))[:-1])
+    result = archive_file(run.config(), str(path), run.options(keep_truncated=True))
+    assert (result.bad, len(result.bad_segments)) == (1, 1)
+    held = place_of(run.config()).manifest("transcripts/conv-1.json")
+    assert held is not None
+    assert held.made_with == "document as-far-as-complete"
 
 
 def test_options_that_exclude_one_another_are_refused_before_the_work(tmp_path: Path) -> None:

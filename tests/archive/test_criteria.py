@@ -50,6 +50,24 @@ def test_every_criterion_has_to_be_met(criteria: Criteria, *, met: bool) -> None
     assert criteria.meets(segment(), Role.AGENT) is met
 
 
+def test_an_empty_segment_lies_where_it_begins() -> None:
+    """Asked for everything after 0, one at 0 is there; two ranges side by side share none."""
+    for start in (0.0, 30.0):
+        empty = segment(start, start)
+        assert Criteria(from_s=start).meets(empty, Role.AGENT)
+        assert not Criteria(to_s=start).meets(empty, Role.AGENT)
+        assert not Criteria(from_s=start + 0.001).meets(empty, Role.AGENT)
+
+
+def test_criteria_are_told_apart_and_not_told() -> None:
+    """Their digest is the same for the same, in whatever order, and quotes nothing."""
+    one = Criteria(participants=frozenset({"+14155550142", "b"}), from_s=1.0)
+    same = Criteria(participants=frozenset(["b", "+14155550142"]), from_s=1.0)
+    assert one.digest == same.digest
+    assert one.digest != Criteria(participants=one.participants, to_s=1.0).digest
+    assert len(one.digest) == 12
+
+
 def test_a_segment_without_confidence_meets_no_least_one() -> None:
     """Not even zero: nobody said how sure it is."""
     assert not Criteria(min_confidence=0.0).meets(segment(sure=None), Role.AGENT)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steno.archive import redacted
 from steno.archive.align import bounds_of
 from steno.archive.criteria import Criteria
 from steno.archive.listing import Listing
@@ -205,7 +206,10 @@ def test_redaction_reaches_archive_and_listing(people_first: bool) -> None:
 
 def test_numbers_in_names_and_labels_are_redacted_too() -> None:
     """A participant may be named by a telephone number."""
-    people = [{"id": "+14155550142", "name": "call 415-555-0142", "role": "customer"}]
+    people = [
+        {"id": "+14155550142", "name": "call 415-555-0142", "role": "customer"},
+        {"id": "x", "name": "", "role": "transfer to 415-555-0142"},
+    ]
     turns = [{"start_time": 0, "end_time": 1, "text": "hello", "speaker_id": "+14155550142"}]
     body = json.dumps({"participants": people, "transcript": turns}).encode()
     run = Run(redaction=SegmentRedaction(Redactor()))
@@ -213,6 +217,26 @@ def test_numbers_in_names_and_labels_are_redacted_too() -> None:
     assert b"0142" not in b"".join(run.payload) + b"".join(run.lines)
     assert run.listed[0]["role"] == "customer"
     assert run.archived["participants"][0]["id"] == run.archived["transcript"][0]["speaker_id"]
+
+
+def test_numbers_of_very_many_speakers_are_redacted_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those beyond the limit are one lane, and of one label; what is kept does not grow."""
+    monkeypatch.setattr(redacted, "MAX_SPEAKERS", 3)
+    numbers = [f"+1415555{n:04}" for n in range(100, 120)]
+    turns = [
+        {"start_time": 0, "end_time": 1, "text": f"my number is {name}", "speaker_id": name}
+        for name in numbers
+    ]
+    redaction = SegmentRedaction(Redactor())
+    run = Run(redaction=redaction)
+    run.over(json.dumps({"participants": [], "transcript": turns}).encode())
+    whole = b"".join(run.payload) + b"".join(run.lines)
+    assert not any(name[-4:].encode() in whole for name in numbers)
+    labels = [line["segment"]["speaker_id"] for line in run.listed]
+    assert labels == ["speaker-1", "speaker-2", "speaker-3", *["speaker-4"] * 17]
+    assert len(redaction._labels) == len(redaction._lanes) == 3
 
 
 def test_the_source_s_own_bytes_are_archived_where_they_are_wanted() -> None:

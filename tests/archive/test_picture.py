@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import xml.etree.ElementTree as ET
 import zlib
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from steno.archive.page import MAX_PICTURES, Gathered, Shown, page
 from steno.archive.picture import COLUMNS, png, svg
-from steno.archive.sound import Sound
-from steno.archive.strip import MARKS, Strip
+from steno.archive.sound import QUIETEST_DB, Sound
+from steno.archive.strip import MARKS, MAX_SPEAKERS, Strip
 from steno.archive.summary import Summing
 from steno.core.stored import Segment
 from steno.core.transcript import RawText, Role
@@ -125,11 +126,44 @@ def test_the_png_shows_who_speaks_when() -> None:
     assert decoded(png(strip_of(), None)).shape[1] == COLUMNS
 
 
-def shown(name: str, strip: Strip | None) -> Shown:
+def test_of_many_speakers_the_first_are_told_apart() -> None:
+    """All others are drawn as unknown; memory and time do not grow with their number."""
+    count = 5000
+    names = ["a", *(f"speaker {n}" for n in range(count - 2)), "c"]
+    segments = [Segment(float(n), n + 1.0, RawText("x"), name) for n, name in enumerate(names)]
+    starts = np.arange(count, dtype=np.float64)
+    strip = Strip()
+    began = time.process_time()
+    strip.add(segments, starts, starts + 1, {})
+    assert time.process_time() - began < 1.0
+    strip.finish(WHO | {"": Role.SYSTEM})
+    assert len(strip._speakers) == MAX_SPEAKERS + 1
+    assert strip.turns == count
+    bars = strip.bars(count, float(count))
+    assert Role.CUSTOMER not in bars
+    assert bars[Role.AGENT][0][0] == 0
+    assert bars[Role.SYSTEM][-1][1] == count
+
+
+def shown(name: str, strip: Strip | None, sound: Sound | None = None) -> Shown:
     """Return one conversation of a page."""
     summing = Summing()
     summing.add([Segment(0.0, 2.0, RawText("secret words"), "a", 0.5)])
-    return Shown(summing.summary(name, WHO), summing.analysis(WHO), "written", strip=strip)
+    return Shown(
+        summing.summary(name, WHO), summing.analysis(WHO), "written", strip=strip, sound=sound
+    )
+
+
+def test_a_page_keeps_of_audio_what_it_draws() -> None:
+    """Levels of hundredths of a second are megabytes an hour, of every conversation."""
+    sound = Sound(8000)
+    sound.feed([np.full(80_000, 1000, np.int16)])
+    drawn = list(svg(strip_of((0.0, 2.0, "a")), sound, title="t"))
+    assert sound.energies(np.zeros(1), np.ones(1)) != [QUIETEST_DB]
+    gathered = Gathered()
+    gathered.add(shown("call", strip_of((0.0, 2.0, "a")), sound))
+    assert sound.energies(np.zeros(1), np.ones(1)) == [QUIETEST_DB]
+    assert list(svg(strip_of((0.0, 2.0, "a")), sound, title="t")) == drawn
 
 
 def test_the_page_has_every_conversation_and_no_words_of_any() -> None:

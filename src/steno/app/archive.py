@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,24 +15,32 @@ import msgspec
 
 from steno.adapters.archive_store import Archive as ArchivePlace
 from steno.adapters.exports.targets import ReaderGone, Target, require_target, target_of
-from steno.app.archive_extras import ExtraOptions, Maker, Making, table_of
+from steno.adapters.private_file import PrivateFile
+from steno.app.archive_extras import ExtraOptions, Maker, Making, name_of, table_of
 from steno.app.archive_place import place_of
 from steno.app.redactor import make_redactor
 from steno.archive.criteria import Criteria
 from steno.archive.listing import Listing
 from steno.archive.passage import Observer, Passage, PassageSettings, Passed
 from steno.archive.redacted import SegmentRedaction
-from steno.archive.service import Extra, Outcome, Result, Work, run_blocking, summary_bytes
+from steno.archive.service import (
+    Extra,
+    Outcome,
+    Result,
+    Work,
+    require_same,
+    run_blocking,
+    summary_bytes,
+)
 from steno.config import Config
 from steno.core.ids import is_id
-from steno.errors import ConfigError, IntegrityError, StorageError
+from steno.errors import ConfigError, StorageError
 from steno.ports import Telemetry
 from steno.ports.archive import Archived, FoundTranscript, NewItem, WriteOutcome
 from steno.wire.stored_transcripts import TranscriptParser
 
 BLOCK_BYTES: Final = 256 << 10
 """Of a local file that is read at once."""
-_COPY_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,26 @@ def require_options(config: Config, options: ArchiveOptions) -> None:
             fix="Leave --original out, or --redact and --archive-filtered.",
         )
     if options.original and options.keep_truncated:
-        raise ConfigError("a truncated file is not archived as it came", setting="--original")
+        raise ConfigError(
+            "a truncated file is not archived as it came",
+            setting="--original",
+            fix="Leave --original or --keep-truncated out.",
+        )
+    if options.extras.parquet and not options.archives:
+        raise ConfigError(
+            "a table is archived, or not made",
+            setting="--parquet",
+            fix="Leave --parquet or --no-archive out.",
+        )
+    if options.kept_filtered and not options.criteria.restricts:
+        raise ConfigError(
+            "nothing says what is kept",
+            setting="--archive-filtered",
+            fix="Add --role, --participant, --interaction, --after, --before or --min-confidence.",
+        )
+    start, end = options.criteria.from_s, options.criteria.to_s
+    if start is not None and end is not None and end <= start:
+        raise ConfigError("the time ends before it begins", setting="--before")
     if options.out:
         require_target(options.out)
 
@@ -118,7 +144,9 @@ class Shop:
         if self._redactor is not None:
             words.append("redacted")
         if options.kept_filtered and options.criteria.restricts:
-            words.append("filtered")
+            words.append(f"filtered-{options.criteria.digest}")
+        if options.keep_truncated:  # what is whole later must not be taken for known
+            words.append("as-far-as-complete")
         return " ".join(words)
 
     def item(self, found: FoundTranscript) -> NewItem:
@@ -152,6 +180,7 @@ class Shop:
             listing = Listing(
                 listed.write,
                 conversation=found.conversation,
+                communication=found.communication,
                 criteria=options.criteria,
                 rate=self._config.archive.sample_rate,
                 energies=making.sound.energies if making and making.sound else None,
@@ -171,7 +200,7 @@ class Shop:
                 listing=listing,
                 redaction=redaction,
                 observers=observers,
-                spool=_spool,
+                spool=PrivateFile,
                 settings=PassageSettings(
                     strict=options.strict,
                     keep_truncated=options.keep_truncated,
@@ -205,20 +234,6 @@ class Shop:
 # --- listings --------------------------------------------------------------------------------
 
 
-def _spool() -> IO[bytes]:
-    """Open a private file without a name."""
-    try:
-        return tempfile.TemporaryFile("w+b")
-    except OSError as exc:
-        raise StorageError("no temporary file can be made", cause=type(exc).__name__) from None
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    file.seek(0)
-    while piece := file.read(_COPY_BYTES):
-        yield piece
-
-
 class _Listings:
     """Where transcripts are listed: a file each, one for all, or standard output.
 
@@ -229,41 +244,30 @@ class _Listings:
         self._target: Target = target_of(out, None)
         self._lock = threading.Lock()
         one_file = not self._target.is_per_conversation and not self._target.is_shown_at_once
-        self._all = _spool() if one_file else None
+        self._all = PrivateFile() if one_file else None
 
     def begin(self, found: FoundTranscript) -> _Listed:
         """Begin a transcript's listing."""
         return _Listed(self, found)
 
-    def show(self, found: FoundTranscript, file: IO[bytes]) -> None:
+    def show(self, found: FoundTranscript, file: PrivateFile) -> None:
         """Put a transcript's listing in its place."""
         with self._lock:
             try:
                 if self._all is None:
-                    self._target.write(_listing_name(found), _pieces(file))
+                    self._target.write(name_of(found), file.pieces())
                     return
-                for piece in _pieces(file):
+                for piece in file.pieces():
                     self._all.write(piece)
             except ReaderGone:
                 raise StorageError("nobody reads standard output any more") from None
-            except OSError as exc:
-                raise StorageError(
-                    "a listing cannot be written", cause=type(exc).__name__
-                ) from None
 
     def close(self) -> None:
         """Write the one file of all."""
         if self._all is not None:
-            self._target.write("", _pieces(self._all))
+            self._target.write("", self._all.pieces())
             self._all.close()
             self._all = None
-
-
-def _listing_name(found: FoundTranscript) -> str:
-    """Return what stands for ``{conversation}``: also the communication, where there is one."""
-    if found.communication:
-        return f"{found.conversation}.{found.communication}"
-    return found.conversation
 
 
 class _Listed:
@@ -272,14 +276,11 @@ class _Listed:
     def __init__(self, listings: _Listings, found: FoundTranscript) -> None:
         self._listings = listings
         self._found = found
-        self._file = _spool()
+        self._file = PrivateFile()
 
     def write(self, lines: bytes) -> None:
         """Add lines."""
-        try:
-            self._file.write(lines)
-        except OSError as exc:
-            raise StorageError("a listing cannot be kept", cause=type(exc).__name__) from None
+        self._file.write(lines)
 
     def commit(self, passed: Passed) -> None:
         """Show it."""
@@ -320,7 +321,7 @@ def archive_file(
     require_options(config, options)
     with ExitStack() as stack:
         source = _opened(file, stdin, stack)
-        first = source.read(BLOCK_BYTES)
+        first = _read(source)
         found = FoundTranscript(conversation or _named(first, source, file))
         place = place_of(config, telemetry) if options.archives else None
         shop = Shop(config, options, place)
@@ -333,7 +334,7 @@ def archive_file(
         work = shop.begin(found, writer.write if writer is not None else None, again=False)
         stack.callback(work.give_up)
         passed = run_blocking(work, _blocks(first, source, options.on_bytes))
-        _require_same(passed, found)
+        require_same(passed, found)
         undo.pop_all()
         summary = summary_bytes(
             passed,
@@ -393,7 +394,7 @@ def _named(first: bytes, source: IO[bytes], file: str) -> str:
     parser = TranscriptParser(raw=False)
     parser.feed(first)
     if file != "-" and not parser.conversation and source.seekable():
-        while not parser.conversation and (block := source.read(BLOCK_BYTES)):
+        while not parser.conversation and (block := _read(source)):
             parser.feed(block)
         source.seek(len(first))
     if parser.conversation:
@@ -408,23 +409,16 @@ def _named(first: bytes, source: IO[bytes], file: str) -> str:
     return stem
 
 
-def _require_same(passed: Passed, found: FoundTranscript) -> None:
-    """Refuse a transcript that names another conversation further on.
-
-    Raises:
-        IntegrityError: It does.
-    """
-    named = passed.fields.conversation
-    if named and named != found.conversation:
-        raise IntegrityError("the transcript is of another conversation than was named")
-
-
 def _blocks(first: bytes, source: IO[bytes], on_bytes: Callable[[int], None]) -> Iterator[bytes]:
     block = first
     while block:
         on_bytes(len(block))
         yield block
-        try:
-            block = source.read(BLOCK_BYTES)
-        except OSError as exc:
-            raise StorageError("the file cannot be read", cause=type(exc).__name__) from None
+        block = _read(source)
+
+
+def _read(source: IO[bytes]) -> bytes:
+    try:
+        return source.read(BLOCK_BYTES)
+    except OSError as exc:
+        raise StorageError("the file cannot be read", cause=type(exc).__name__) from None

@@ -159,6 +159,7 @@ async def archive_conversations(
                 telemetry=telemetry,
                 now=rfc3339_now,
                 store=place,
+                one_each=config.platform.family is not Family.GENESYS_CLOUD,
                 records=delivery.store,
                 draft=drafts_of(source.host_group, place.url_of) if place is not None else None,
                 on_result=shop.tell,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +13,7 @@ from steno.archive.align import Seconds
 from steno.archive.passage import Observer, Passed
 from steno.core.stored import Segment
 from steno.core.transcript import Role
-from steno.errors import ConfigError
+from steno.errors import ConfigError, StorageError
 from steno.ports.archive import FoundTranscript, NewItem
 
 if TYPE_CHECKING:
@@ -73,9 +73,18 @@ def require_extras(options: ExtraOptions, *, several: bool) -> None:
                 setting=setting,
                 fix="Write {conversation} where the id shall be.",
             )
+    if options.audio and _ID not in options.audio and not Path(options.audio).is_file():
+        raise ConfigError("there is no such file", setting="--audio", fix="Name another.")
     for name in (options.picture, options.peaks, options.report):
         if name:
             require_target(name)
+
+
+def name_of(found: FoundTranscript) -> str:
+    """Return what stands for ``{conversation}``: also the communication, where there is one."""
+    if found.communication:
+        return f"{found.conversation}.{found.communication}"
+    return found.conversation
 
 
 def read_sound(path: str) -> Sound:
@@ -201,6 +210,7 @@ class Maker:
     def __init__(self, options: ExtraOptions) -> None:
         self._options = options
         self.gathered: Gathered | None = None
+        self._written: dict[str, FoundTranscript] = {}  # by names without an id: one each
         self._waiting: dict[tuple[str, str], tuple[Making, Passed]] = {}
         if options.report:
             from steno.archive.page import Gathered
@@ -218,24 +228,32 @@ class Maker:
         return making, [making], [making]
 
     def write(self, found: FoundTranscript, making: Making, passed: Passed) -> None:
-        """Write a transcript's own files."""
+        """Write a transcript's own files.
+
+        Raises:
+            StorageError: They cannot be written, or would be over those of another transcript.
+        """
         from steno.archive.picture import png, svg
 
-        options = self._options
-        if options.picture.endswith(".png"):
-            target_of(options.picture, None).write(
-                found.conversation, iter((png(making.strip, making.sound),))
-            )
-        elif options.picture:
+        picture, peaks = self._options.picture, self._options.peaks
+        if picture.endswith(".png"):
+            self._put(picture, found, iter((png(making.strip, making.sound),)))
+        elif picture:
             title = f"Who speaks when in {found.conversation}"
-            pieces = (piece.encode() for piece in svg(making.strip, making.sound, title=title))
-            target_of(options.picture, None).write(found.conversation, pieces)
-        if options.peaks and making.sound is not None:
-            target_of(options.peaks, None).write(
-                found.conversation, iter((making.sound.peaks_json(),))
-            )
+            pieces = svg(making.strip, making.sound, title=title)
+            self._put(picture, found, (piece.encode() for piece in pieces))
+        if peaks and making.sound is not None:
+            self._put(peaks, found, iter((making.sound.peaks_json(),)))
         if self.gathered is not None:
             self._waiting[found.conversation, found.communication] = making, passed
+
+    def _put(self, where: str, found: FoundTranscript, pieces: Iterator[bytes]) -> None:
+        if _ID not in where and self._written.setdefault(where, found) != found:
+            raise StorageError(
+                "the conversation has several transcripts, and one name is given for all",
+                fix="Write {conversation} in the names of pictures and peaks.",
+            )
+        target_of(where, None).write(name_of(found), pieces)
 
     def tell(self, result: Result) -> None:
         """Take a result onto the page, once its transcript is passed."""

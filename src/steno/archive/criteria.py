@@ -6,12 +6,15 @@ for agents never takes them for agents, and nobody has to guess why turns are mi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from steno.core.stored import Participant, Segment, role_of
 from steno.core.transcript import Role
+
+_ordered = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Criteria(msgspec.Struct, frozen=True):
@@ -37,6 +40,11 @@ class Criteria(msgspec.Struct, frozen=True):
         """Some segment may be left out."""
         return self != Criteria()
 
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that differ where criteria do, and tell nothing of them."""
+        return hashlib.sha256(_ordered(self)).hexdigest()[:12]
+
     def takes(self, conversation: str) -> bool:
         """Tell whether anything of a conversation can be listed."""
         return not self.interactions or conversation in self.interactions
@@ -51,9 +59,10 @@ class Criteria(msgspec.Struct, frozen=True):
             segment.confidence is None or segment.confidence < self.min_confidence
         ):
             return False
-        if self.to_s is not None and segment.start_time >= self.to_s:
+        start, end = segment.start_time, segment.end_time
+        if self.to_s is not None and start >= self.to_s:
             return False
-        return self.from_s is None or max(segment.end_time, segment.start_time) > self.from_s
+        return self.from_s is None or end > self.from_s or start >= self.from_s
 
 
 def roles_of(participants: Iterable[Participant]) -> Mapping[str, Role]:

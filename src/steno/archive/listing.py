@@ -23,6 +23,7 @@ class ListedSegment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
         start_sample, end_sample: First sample, and the one behind the last.
         energy_db: Mean level in dBFS, where the audio is at hand.
+        communication: Which of the conversation's transcripts, where it has several.
     """
 
     interaction_id: str
@@ -31,6 +32,7 @@ class ListedSegment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     role: str
     segment: Segment
     energy_db: float | None = None
+    communication: str = ""
 
 
 class Listing:
@@ -50,6 +52,7 @@ class Listing:
         write: Callable[[bytes], None],
         *,
         conversation: str = "",
+        communication: str = "",
         criteria: Criteria | None = None,
         rate: int = DEFAULT_RATE,
         energies: Energies | None = None,
@@ -59,6 +62,7 @@ class Listing:
         self._rate = rate
         self._energies = energies
         self.conversation = conversation
+        self._communication = communication
         self.listed = 0
 
     def add(
@@ -78,7 +82,11 @@ class Listing:
         ):
             role = roles.get(segment.speaker_id, Role.UNKNOWN)
             if criteria.meets(segment, role):
-                lines.append(ListedSegment(conversation, one, other, role.value, segment, level))
+                lines.append(
+                    ListedSegment(
+                        conversation, one, other, role.value, segment, level, self._communication
+                    )
+                )
         if lines:
             self.listed += len(lines)
             self._write(_encode_lines(lines))

@@ -46,6 +46,8 @@ class Gathered:
             return
         if self._pictures >= MAX_PICTURES:
             shown = msgspec.structs.replace(shown, strip=None, sound=None)
+        elif shown.sound is not None:
+            shown.sound.forget_levels()
         self._pictures += shown.strip is not None
         self.rows.append(shown)
 

@@ -24,7 +24,7 @@ from steno.archive.align import Seconds
 from steno.archive.criteria import Criteria, roles_of
 from steno.archive.listing import Listing
 from steno.archive.redacted import SegmentRedaction
-from steno.archive.summary import Summing
+from steno.archive.summary import MAX_SPEAKERS, Summing
 from steno.core.stored import (
     BadElement,
     FieldsRead,
@@ -52,6 +52,10 @@ class Parser(Protocol):
     @property
     def shape(self) -> StoredShape:
         """The file's shape as far as it is known."""
+
+    @property
+    def conversation(self) -> str:
+        """The conversation's id as far as it is known."""
 
     def feed(self, data: bytes) -> list[StoredPart]:
         """Take bytes in."""
@@ -164,6 +168,8 @@ class Passage:
         self._roles: Mapping[str, Role] = {}
         self._fields: FieldsRead | None = None
         self._bad: list[BadElement] = []
+        self._bad_count = 0
+        self._good_count = 0
         self._bytes = 0
         self._broken_at: int | None = None
         self._is_first = True
@@ -200,7 +206,7 @@ class Passage:
                 self._break(error)
             else:
                 self._take(parts)
-        fields = self._fields or FieldsRead(self._parser.shape, segments=self._summing.turns)
+        fields = self._fields or self._fields_so_far()
         if self._redaction is not None:
             self._pass(self._redaction.flush(), None)
         shown = (
@@ -234,6 +240,14 @@ class Passage:
         offset = error.fields.get("offset", self._bytes)
         self._broken_at = offset if isinstance(offset, int) else self._bytes
 
+    def _fields_so_far(self) -> FieldsRead:
+        return FieldsRead(
+            self._parser.shape,
+            conversation=self._parser.conversation,
+            segments=self._good_count,
+            bad=self._bad_count,
+        )
+
     # --- parts -------------------------------------------------------------------------------
 
     def _take(self, parts: Sequence[StoredPart]) -> None:
@@ -263,6 +277,8 @@ class Passage:
                     field=worst.field,
                 )
             self._bad += batch.bad[: MAX_TOLD - len(self._bad)]
+            self._bad_count += len(batch.bad)
+        self._good_count += len(batch.segments)
         if self._redaction is None:
             self._pass(batch.segments, batch.raw)
         else:
@@ -317,10 +333,9 @@ class Passage:
         """Take speakers of the platform's files by their purposes, which name their roles."""
         if self._parser.shape is not StoredShape.PLATFORM or self._has_participants:
             return
-        roles = dict(self._roles)
-        for speaker in {segment.speaker_id for segment in segments} - roles.keys():
-            roles[speaker] = role_of(speaker)
-        self._roles = roles
+        new = {segment.speaker_id for segment in segments} - self._roles.keys()
+        if new and len(self._roles) < MAX_SPEAKERS:  # of any further one nobody asks
+            self._roles = {**self._roles, **{speaker: role_of(speaker) for speaker in new}}
 
     # --- what becomes of segments ------------------------------------------------------------
 

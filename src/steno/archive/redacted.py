@@ -21,6 +21,8 @@ from steno.redaction import Carry, Redactor
 
 WITHHELD: Final = cast("RawText", "[WITHHELD]")
 """Stands for the text of a segment whose redaction failed."""
+MAX_SPEAKERS: Final = 10_000
+"""Speakers told apart; those beyond are one lane, and of one label if theirs is personal data."""
 
 
 class SegmentRedaction:
@@ -43,6 +45,7 @@ class SegmentRedaction:
         self._done: dict[int, RawText] = {}
         self._next = 0
         self._labels: dict[str, str] = {}
+        self._lanes: set[str] = set()
         self.entities: dict[str, int] = {}
         self.withheld = 0
 
@@ -52,8 +55,9 @@ class SegmentRedaction:
             number = self._next
             self._next += 1
             self._waiting.append((number, segment))
+            lane = self._lane(segment.speaker_id)
             sentence = Sentence(
-                "", segment.speaker_id, str(number), 0, segment.text, self._language, 1.0, 0, 0, 0
+                "", lane, str(number), 0, segment.text, self._language, 1.0, 0, 0, 0
             )
             try:
                 self._take(self._carry.push(sentence, now=0.0))
@@ -72,9 +76,9 @@ class SegmentRedaction:
         return self._ready()
 
     def participants(self, participants: Sequence[Participant]) -> tuple[Participant, ...]:
-        """Return participants with what is personal data in their names and ids masked."""
+        """Return participants with what is personal data in them masked."""
         return tuple(
-            Participant(self._label(one.id), self._masked(one.name), one.role)
+            Participant(self._label(one.id), self._masked(one.name), self._masked(one.role))
             for one in participants
         )
 
@@ -101,9 +105,16 @@ class SegmentRedaction:
             return label
         known = self._labels.get(label)
         if known is None:
-            known = label if self._masked(label) == label else f"speaker-{len(self._labels) + 1}"
-            self._labels[label] = known
+            number = min(len(self._labels), MAX_SPEAKERS) + 1
+            known = label if self._masked(label) == label else f"speaker-{number}"
+            if number <= MAX_SPEAKERS:
+                self._labels[label] = known
         return known
+
+    def _lane(self, speaker: str) -> str:
+        if speaker not in self._lanes and len(self._lanes) < MAX_SPEAKERS:
+            self._lanes.add(speaker)
+        return speaker if speaker in self._lanes else ""
 
     def _masked(self, text: str) -> str:
         if not text:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ParamSpec, Protocol, TypeVar
@@ -30,6 +30,7 @@ from steno.core.stored import BadElement
 from steno.errors import (
     AuthError,
     ConfigError,
+    IntegrityError,
     PreconditionFailed,
     StenoError,
     StorageFull,
@@ -174,6 +175,7 @@ class Surroundings:
 
     Attributes:
         store: None archives nothing.
+        one_each: A conversation has one transcript, so one that is archived is not asked for.
         draft: Makes the record of an archived transcript; None makes no records.
         on_result: Told of each transcript.
         on_bytes: Told of bytes received.
@@ -184,6 +186,7 @@ class Surroundings:
     telemetry: Telemetry
     now: Callable[[], str]
     store: ArchiveStore | None = None
+    one_each: bool = False
     records: Records | None = None
     draft: Callable[[Result, Manifest], Draft] | None = None
     on_result: Callable[[Result], None] = lambda result: None
@@ -261,20 +264,26 @@ class ArchiveService:
 
     async def _conversation(self, conversation: str) -> None:
         self.tally.conversations += 1
+        around, whole = self._around, FoundTranscript(conversation)
+        found: Sequence[FoundTranscript] | NoTranscript = ()
         try:
-            found = await self._around.source.find(conversation)
-        except (AuthError, ConfigError):
+            known = await self._known(whole) if around.one_each else None
+            if known is None:
+                found = await around.source.find(conversation)
+        except (AuthError, StorageFull, ConfigError):
             raise
-        except StenoError as error:
+        except Exception as error:  # noqa: BLE001  # one conversation must not take the others
             self._tell(_failed(conversation, "", error))
             return
+        if known is not None:
+            self._tell(known)
         if isinstance(found, NoTranscript):
             self._tell(Result(conversation, Outcome(found.reason.value)))
             return
         for one in found:
-            await self.transcript(one)
+            await self._one(one)
 
-    async def transcript(self, found: FoundTranscript) -> Result:
+    async def _one(self, found: FoundTranscript) -> None:
         """Archive one transcript and tell of it.
 
         Raises:
@@ -284,10 +293,9 @@ class ArchiveService:
             result = await self._transcript(found)
         except (AuthError, StorageFull, ConfigError):
             raise
-        except StenoError as error:
+        except Exception as error:  # noqa: BLE001  # one conversation must not take the others
             result = _failed(found.conversation, found.communication, error)
         self._tell(result)
-        return result
 
     async def _transcript(self, found: FoundTranscript) -> Result:
         around = self._around
@@ -295,14 +303,11 @@ class ArchiveService:
             return await self._passed(
                 found, around.source.download(found, self._progress()), None, ""
             )
+        if not around.one_each:  # else it was asked for before the platform was
+            known = await self._known(found)
+            if known is not None:
+                return known
         item = await _blocking(around.workshop.item, found)
-        held = (
-            None
-            if self._again
-            else await _blocking(around.store.manifest, item.key, conversation=found.conversation)
-        )
-        if held is not None and held.state == "complete" and held.made_with == item.made_with:
-            return await self._known(found, held)
         writer = await _blocking(around.store.writer, item)
         location = around.store.url_of(item.key)
         blocks = around.source.download(found, self._progress())
@@ -327,9 +332,9 @@ class ArchiveService:
         location: str,
     ) -> Result:
         async with AsyncExitStack() as stack:
+            undo = await stack.enter_async_context(AsyncExitStack())
             if writer is not None:
-                undo = stack.enter_context(ExitStack())
-                undo.callback(writer.abort)
+                undo.push_async_callback(_blocking, writer.abort)  # it may ask the store
             payload = writer.write if writer is not None else None
             work = await _blocking(self._around.workshop.begin, found, payload, again=False)
             stack.callback(work.give_up)
@@ -339,8 +344,8 @@ class ArchiveService:
             async for block in blocks:
                 await _blocking(work.passage.feed, block)
             passed = await _blocking(work.passage.finish)
-            if writer is not None:
-                undo.pop_all()  # from here on the writer ends by finish
+            require_same(passed, found)
+            undo.pop_all()  # from here on the writer ends by finish
             return await self._finished(found, work, passed, writer, location)
 
     async def _finished(
@@ -398,7 +403,18 @@ class ArchiveService:
             outside_audio=work.outside(),
         )
 
-    async def _known(self, found: FoundTranscript, held: Manifest) -> Result:
+    async def _known(self, found: FoundTranscript) -> Result | None:
+        """Return the result of what is archived already; None where it is not."""
+        around = self._around
+        if around.store is None or self._again:
+            return None
+        item = await _blocking(around.workshop.item, found)
+        held = await _blocking(around.store.manifest, item.key, conversation=found.conversation)
+        if held is None or held.state != "complete" or held.made_with != item.made_with:
+            return None
+        return await self._listed(found, held)
+
+    async def _listed(self, found: FoundTranscript, held: Manifest) -> Result:
         """Tell of what is archived already; list it from there if it is to be listed."""
         around = self._around
         if around.workshop.lists and around.store is not None:
@@ -479,6 +495,17 @@ def summary_bytes(
     return with_analysis(summary, passed.summing.analysis(passed.roles) if analyses else None)
 
 
+def require_same(passed: Passed, found: FoundTranscript) -> None:
+    """Refuse a transcript that names another conversation than the one it is to be archived as.
+
+    Raises:
+        IntegrityError: It does.
+    """
+    named = passed.fields.conversation
+    if named and named.lower() != found.conversation.lower():
+        raise IntegrityError("the transcript is of another conversation than was named")
+
+
 def run_blocking(work: Work, blocks: Iterator[bytes]) -> Passed:
     """Pass a transcript without an event loop; the caller ends writer and extras."""
     for block in blocks:
@@ -490,12 +517,13 @@ def _reread(work: Work, store: ArchiveStore, key: str) -> None:
     work.commit(run_blocking(work, store.read(key)))
 
 
-def _failed(conversation: str, communication: str, error: StenoError) -> Result:
+def _failed(conversation: str, communication: str, error: Exception) -> Result:
+    """Return the result of an error; the words of one that is not ours may quote its input."""
     outcome = Outcome.CONFLICT if isinstance(error, PreconditionFailed) else Outcome.FAILED
     return Result(
         conversation,
         outcome,
         communication,
         error=type(error).__name__,
-        detail=str(error),
+        detail=str(error) if isinstance(error, StenoError) else "internal error",
     )

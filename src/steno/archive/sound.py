@@ -130,6 +130,12 @@ class Sound:
             found.append(_decibels(energy / samples) if other > one and samples > 0 else None)
         return found
 
+    def forget_levels(self) -> None:
+        """Keep what is drawn only: to ``energies`` all is silent from here on."""
+        self._squares, self._filled = np.zeros(0), 0
+        self._rest = np.zeros(0)
+        self._sums = None
+
     def peaks_json(self) -> bytes:
         """Return peaks as players of web pages read them.
 

@@ -52,13 +52,13 @@ class Strip:
         first = np.clip(np.floor(starts / self.mark_s), 0, MARKS - 1).astype(np.int64)
         behind = np.clip(np.ceil(ends / self.mark_s), 0, MARKS).astype(np.int64)
         behind = np.maximum(behind, first + 1)
-        speakers = [segment.speaker_id for segment in segments]
+        speakers = [self._told_apart(segment.speaker_id) for segment in segments]
         for name in set(speakers):
             chosen = np.fromiter((one == name for one in speakers), np.bool_, len(speakers))
             steps = np.zeros(MARKS + 1, np.int64)
             np.add.at(steps, first[chosen], 1)
             np.add.at(steps, behind[chosen], -1)
-            self._marks(name)[:] |= np.cumsum(steps[:-1]) > 0
+            self._speakers[name] |= np.cumsum(steps[:-1]) > 0
 
     def finish(self, roles: Mapping[str, Role]) -> None:
         """Give each speaker's marks to its role."""
@@ -67,12 +67,13 @@ class Strip:
             known = self._roles.get(role)
             self._roles[role] = marks if known is None else known | marks
 
-    def _marks(self, name: str) -> Marks:
+    def _told_apart(self, name: str) -> str:
+        """Return under which name a speaker's marks are kept."""
         if name not in self._speakers:
             if len(self._speakers) >= MAX_SPEAKERS:
                 name = ""
             self._speakers.setdefault(name, np.zeros(MARKS, np.bool_))
-        return self._speakers[name]
+        return name
 
     def _halve(self) -> None:
         self.mark_s *= 2

@@ -52,7 +52,7 @@ class RoleShare(msgspec.Struct, frozen=True):
     """What one role's turns add up to.
 
     Attributes:
-        talk_share: Of all time that anybody speaks, 0..1; 0.0 where nobody does.
+        talk_share: Of the time of all roles' turns together, 0..1; 0.0 where nobody speaks.
         avg_confidence: None where no turn tells one.
     """
 
