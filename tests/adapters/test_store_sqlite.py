@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from conformance.store_contract import ALL, DESTINATIONS, SENTENCES, StoreContract, a_draft, settled
@@ -95,6 +96,27 @@ async def test_a_store_that_was_not_closed_says_so(path: Path) -> None:
         assert not copy.report.clean_shutdown
         assert copy.report.last_alive_us > 1_600_000_000_000_000
         assert copy.report.records == 1
+
+
+async def test_who_does_not_follow_leaves_it_open_since_when_nobody_does(path: Path) -> None:
+    """Neither the time of the last who followed, nor how it ended, is changed."""
+    only = msgspec.structs.replace(SMALL, follows=False)
+    async with a_store(path, only) as store:
+        assert store.report.created
+    async with a_store(path, only) as store:
+        assert (store.report.last_alive_us, store.report.clean_shutdown) == (0, True)
+    async with a_store(path) as store:
+        await store.submit(Commit([a_draft()]))
+        for suffix in ("", "-wal"):
+            part = path.with_name(path.name + suffix)
+            part.with_name("copy.db" + suffix).write_bytes(part.read_bytes())
+    copy = path.with_name("copy.db")
+    async with a_store(copy, only) as store:
+        first = store.report
+        await store.submit(Commit([a_draft(utterance="2")]))
+    async with a_store(copy, only) as store:
+        assert store.report.last_alive_us == first.last_alive_us > 0
+        assert not store.report.clean_shutdown
 
 
 async def test_a_newer_store_is_refused(path: Path) -> None:

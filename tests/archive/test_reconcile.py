@@ -8,6 +8,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steno.archive.matching import words_of
 from steno.archive.reconcile import (
     FOREVER_US,
     Heard,
@@ -16,7 +17,6 @@ from steno.archive.reconcile import (
     Span,
     Verdict,
     judge,
-    words_of,
 )
 
 ALL = (Span(0, FOREVER_US),)

@@ -279,7 +279,7 @@ def _repair(
     """Return the repair of live delivery, where it is wanted."""
     if not config.archive.repair or "live" not in features:
         return []
-    from steno.app.repair import AutomaticRepair
+    from steno.app.repair_beside import AutomaticRepair
 
     return [AutomaticRepair(config, state, store, telemetry).run]
 

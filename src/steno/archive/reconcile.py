@@ -23,15 +23,24 @@ Every step looks at a bounded number of places of a segment, and aligns bounded 
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from statistics import median
 from typing import Final
 
 import msgspec
-import numpy as np
+
+from steno.archive.matching import (
+    Best,
+    Words,
+    exact,
+    in_place,
+    index,
+    partners,
+    rising,
+    words_of,
+)
 
 COVERED: Final = 0.9
 """Share of a segment's words that must be found for it to count as delivered."""
@@ -45,22 +54,10 @@ delivered late."""
 ANCHOR_WORDS: Final = 4
 FOREVER_US: Final = 1 << 62
 
-_MASK: Final = "[]"
-_WORD: Final = re.compile(
-    r"\[[A-Z][A-Z0-9_]*\]"  # a mask
-    r"|[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\u0e00-\u0e7f]"  # scripts without blanks
-    r"|[^\W_]+(?:['\u2019][^\W_]+)*"
-)
-_MAX_PLACES: Final = 48
-"""Places of one segment that are looked at."""
-_MAX_TOKENS_TRIED: Final = 12
-_MAX_OTHER: Final = 2
 _MAX_CELLS: Final = 400_000
 _RESCUE_WORDS: Final = 80
 _WORTH: Final = 1_000_000
 """Of a word in the chain: more than any distance in time takes off (in milliseconds)."""
-
-Words = list[int]
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):
@@ -112,18 +109,6 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     verdict: Verdict
     started_us: int
     ended_us: int
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a text as they are compared: no case, no punctuation, masks alike."""
-    found: list[str] = []
-    for word in _WORD.findall(text):
-        if word[0] == "[":
-            if not found or found[-1] != _MASK:  # neighbours may have been masked as one
-                found.append(_MASK)
-        else:
-            found.append(word.casefold().replace("'", "").replace("\u2019", ""))
-    return found
 
 
 def judge(
@@ -204,7 +189,7 @@ class _Lane:
             found = numbers(heard[n].text)
             self._heard += found
             self._sentence += [heard[n]] * len(found)
-        self._index = _index(self._heard)
+        self._index = index(self._heard)
         self._place: list[tuple[int, int] | None] = [None] * len(segments)
         """Of each segment, the words that are it: from, and up to."""
         self._distance: int | None = None
@@ -214,15 +199,15 @@ class _Lane:
     def anchor(self) -> None:
         """Find the segments that can only be in one place, as far as their order agrees."""
         whole = [word for words in self._words for word in words]
-        inside = _index(whole)
+        inside = index(whole)
         found: list[tuple[int, int]] = []
         for number, words in enumerate(self._words):
             if len(words) < ANCHOR_WORDS:
                 continue
-            places = _exact(words, self._heard, self._index, 0, len(self._heard), most=2)
-            if len(places) == 1 and len(_exact(words, whole, inside, 0, len(whole), most=2)) == 1:
+            places = exact(words, self._heard, self._index, 0, len(self._heard), most=2)
+            if len(places) == 1 and len(exact(words, whole, inside, 0, len(whole), most=2)) == 1:
                 found.append((number, places[0]))
-        for number, place in _rising(found, self._words):
+        for number, place in rising(found, self._words):
             self._place[number] = (place, place + len(self._words[number]))
 
     def distances(self) -> Iterator[int]:
@@ -259,14 +244,14 @@ class _Lane:
         return runs
 
     def _chain(self, first: int, last: int, low: int, high: int) -> None:
-        best = _Best(high - low)
+        best = Best(high - low)
         links: list[tuple[int, int, int, int]] = []  # segment, from, up to, link before
         for number in range(first, last):
             words = self._words[number]
             if not words:
                 continue
             expected = low + (number - first) * (high - low) // (last - first)
-            places = _exact(words, self._heard, self._index, low, high, near=expected)
+            places = exact(words, self._heard, self._index, low, high, near=expected)
             new: list[tuple[int, int, int]] = []
             for place in places:
                 apart_us = self._apart(number, place, place + len(words))
@@ -317,22 +302,21 @@ class _Lane:
     def _align(self, first: int, last: int, low: int, high: int) -> int:
         """Place segments by an alignment; return up to where words are explained now."""
         words = [word for number in range(first, last) for word in self._words[number]]
-        partner = _partners(words, self._heard[low:high])
+        paired = partners(words, self._heard[low:high])
         position, end = 0, low
         for number in range(first, last):
             mine = self._words[number]
-            partners = partner[position : position + len(mine)]
+            mates = paired[position : position + len(mine)]
             position += len(mine)
             same = [
-                j >= 0 and self._heard[low + j] == word
-                for word, j in zip(mine, partners, strict=True)
+                j >= 0 and self._heard[low + j] == word for word, j in zip(mine, mates, strict=True)
             ]
-            exact = [low + j for j, is_same in zip(partners, same, strict=True) if is_same]
-            if not exact or len(exact) < EXACT * len(mine):
+            very = [low + j for j, is_same in zip(mates, same, strict=True) if is_same]
+            if not very or len(very) < EXACT * len(mine):
                 continue
-            if len(exact) + _in_place(same, partners) < COVERED * len(mine):
+            if len(very) + in_place(same, mates) < COVERED * len(mine):
                 continue
-            start, stop = exact[0], exact[-1] + 1
+            start, stop = very[0], very[-1] + 1
             if stop - start > 1.5 * len(mine) + 4:
                 continue  # words picked together from afar
             if self._apart(number, start, stop) <= TOLERANCE_US:
@@ -357,7 +341,7 @@ class _Lane:
                 near = place[1]
                 continue
             low, high = max(0, near - _RESCUE_WORDS), min(len(free), near + _RESCUE_WORDS)
-            for start in _exact(words, self._heard, self._index, low, high) if words else ():
+            for start in exact(words, self._heard, self._index, low, high) if words else ():
                 end = start + len(words)
                 if all(free[start:end]) and self._apart(number, start, end) <= TOLERANCE_US:
                     self._place[number] = (start, end)
@@ -373,144 +357,6 @@ class _Lane:
                 places[name] = (begin.started_us, end.ended_us)
             elif not self._words[number]:
                 places[name] = (0, 0)
-
-
-# --- words -----------------------------------------------------------------------------------
-
-
-def _index(words: Words) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for position, word in enumerate(words):
-        found.setdefault(word, []).append(position)
-    return found
-
-
-def _exact(
-    words: Words,
-    inside: Words,
-    index: dict[int, list[int]],
-    low: int,
-    high: int,
-    *,
-    most: int = _MAX_PLACES,
-    near: int | None = None,
-) -> list[int]:
-    """Return where the very words stand between two positions, rising.
-
-    Args:
-        most: Find no more than that.
-        near: Of too many, those nearest to it.
-    """
-    rarest: tuple[int, int, int, list[int]] | None = None  # first, last, offset, places
-    for offset, word in enumerate(words[:_MAX_TOKENS_TRIED]):
-        places = index.get(word)
-        if places is None:
-            return []
-        first = bisect_left(places, low + offset)
-        last = bisect_right(places, high - len(words) + offset)
-        if rarest is None or last - first < rarest[1] - rarest[0]:
-            rarest = (first, last, offset, places)
-        if last - first <= 1:
-            break
-    if rarest is None:
-        return []
-    first, last, offset, places = rarest
-    if last - first > 4 * _MAX_PLACES and near is not None:
-        middle = bisect_left(places, near + offset, first, last)
-        first, last = max(first, middle - 2 * _MAX_PLACES), min(last, middle + 2 * _MAX_PLACES)
-    size, found = len(words), list[int]()
-    for at in range(first, last):
-        start = places[at] - offset
-        if inside[start : start + size] == words:
-            found.append(start)
-            if near is None and len(found) >= most:
-                return found
-    if len(found) > most and near is not None:
-        found = sorted(sorted(found, key=lambda place: abs(place - near))[:most])
-    return found
-
-
-def _rising(found: list[tuple[int, int]], words: Sequence[Words]) -> list[tuple[int, int]]:
-    """Return those of (segment, place) that rise in both and explain the most words."""
-    if not found:
-        return []
-    order = {place: rank for rank, place in enumerate(sorted(place for _, place in found))}
-    best = _Best(len(order))
-    before: list[int] = []
-    for number, (segment, place) in enumerate(found):
-        worth, link = best.until(order[place])
-        before.append(link)
-        best.put(order[place] + 1, worth + len(words[segment]), number)
-    link = best.until(len(order))[1]
-    chosen: list[tuple[int, int]] = []
-    while link >= 0:
-        chosen.append(found[link])
-        link = before[link]
-    return chosen[::-1]
-
-
-class _Best:
-    """The best chain that ends at or before a position: a Fenwick tree of maxima."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size + 1
-        self._worth = [0] * (size + 2)
-        self._link = [-1] * (size + 2)
-
-    def put(self, end: int, worth: int, link: int) -> None:
-        """Add a chain that ends at a position."""
-        at = end + 1
-        while at <= self._size:
-            if worth > self._worth[at]:
-                self._worth[at], self._link[at] = worth, link
-            at += at & -at
-
-    def until(self, end: int) -> tuple[int, int]:
-        """Return worth and last link of the best that ends there or before; -1 for none."""
-        at, worth, link = end + 1, 0, -1
-        while at:
-            if self._worth[at] > worth:
-                worth, link = self._worth[at], self._link[at]
-            at -= at & -at
-        return worth, link
-
-
-def _partners(left: Words, right: Words) -> list[int]:
-    """Return for each word on the left its position on the right, or -1.
-
-    The same words are worth four, two others in the same place one; nothing is lost by a word
-    that has no partner. So a row of the table needs only the row above and a running maximum.
-    """
-    other = np.asarray(right, dtype=np.int64)
-    table = np.zeros((len(left) + 1, len(right) + 1), dtype=np.int32)
-    for row, word in enumerate(left):
-        above = table[row]
-        paired = above[:-1] + np.where(other == word, 4, 1)
-        table[row + 1, 1:] = np.maximum.accumulate(np.maximum(above[1:], paired))
-    partners = [-1] * len(left)
-    row, column = len(left), len(right)
-    while row and column:
-        here = table[row, column]
-        gain = 4 if left[row - 1] == right[column - 1] else 1
-        if here == table[row - 1, column - 1] + gain:
-            row, column = row - 1, column - 1
-            partners[row] = column
-        elif here == table[row - 1, column]:
-            row -= 1
-        else:
-            column -= 1
-    return partners
-
-
-def _in_place(same: Sequence[bool], partners: Sequence[int]) -> int:
-    """Return how many words have another in their place: few in a row, or they were lost."""
-    found = start = 0
-    for at, is_same in enumerate([*same, True]):
-        if is_same:
-            if at - start <= _MAX_OTHER:
-                found += sum(partner >= 0 for partner in partners[start:at])
-            start = at + 1
-    return found
 
 
 # --- times -----------------------------------------------------------------------------------

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from steno.archive.criteria import roles_of
-from steno.archive.reconcile import MARGIN_US, Heard, Judged, Said, Span, Verdict, judge
-from steno.archive.redacted import WITHHELD, SegmentRedaction
+from steno.archive.gap_book import GapBook
+from steno.archive.reconcile import MARGIN_US, Heard, Judged, Span, Verdict, judge
+from steno.archive.redacted import WITHHELD
+from steno.archive.stored_reading import MAX_SEGMENTS, Reading, Taken
 from steno.core.records import (
     Draft,
     Kind,
@@ -29,17 +30,6 @@ from steno.core.records import (
     SentencePayload,
     record_key,
 )
-from steno.core.stored import (
-    FieldsRead,
-    Participant,
-    ParticipantsRead,
-    Segment,
-    SegmentBatch,
-    StoredPart,
-    StoredShape,
-    role_of,
-)
-from steno.core.transcript import Role
 from steno.errors import (
     AuthError,
     ConfigError,
@@ -48,32 +38,14 @@ from steno.errors import (
     StenoError,
     StorageError,
 )
-from steno.ports import Commit, Delivered, DeliveryHistory, KnownGap, Telemetry
+from steno.ports import Commit, Delivered, DeliveryHistory, Telemetry
 from steno.ports.archive import FoundTranscript, Nothing, NoTranscript, TranscriptSource
 
 SOURCE: Final = "archive"
-AROUND_US: Final = 300_000_000
-"""A conversation heard so shortly before or after a gap of its whole source may have lost by it;
-live delivery counts a conversation as active for as long."""
-QUARANTINE_AROUND_US: Final = 30_000_000
-"""The same where only one message was lost."""
-MAX_SEGMENTS: Final = 200_000
-"""Of one conversation's transcripts: some days of speech."""
-MAX_SPANS: Final = 100_000
 
 _encode = msgspec.json.Encoder().encode
 _read_sentence = msgspec.json.Decoder(SentencePayload).decode
 _read_reconciled = msgspec.json.Decoder(ReconciledPayload).decode
-
-
-class Parser(Protocol):
-    """``wire.stored_transcripts.TranscriptParser``."""
-
-    def feed(self, data: bytes) -> list[StoredPart]:
-        """Take bytes in."""
-
-    def end(self) -> list[StoredPart]:
-        """The file is over."""
 
 
 class Records(Protocol):
@@ -149,189 +121,6 @@ class Tally:
             self.delivered_live += result.counts.delivered_live
             self.backfilled += result.counts.backfilled
             self.missing += result.counts.missing
-
-
-# --- gaps ------------------------------------------------------------------------------------
-
-
-class GapBook:
-    """The gaps of live delivery, by conversation; those that touch are one.
-
-    Args:
-        gaps: Every stored revision, in the order of commit.
-        now_us: An open gap reaches up to now.
-        down_since_us: One that is not stored yet begins here; 0 for none.
-    """
-
-    def __init__(self, gaps: Iterable[KnownGap], *, now_us: int, down_since_us: int = 0) -> None:
-        self._spans: dict[str, list[Span]] = {}
-        self._newest_us: dict[str, int] = {}
-        self._lone: list[Span] = []
-        """Of single messages that could not be read, of nobody known."""
-        self.count = 0
-        opened: dict[str, KnownGap] = {}
-        for gap in gaps:
-            known = opened.pop(gap.key, None)
-            self.count += known is None
-            if gap.to_us:
-                self._add(gap, gap.to_us)
-            else:
-                opened[gap.key] = gap
-        for gap in opened.values():
-            self._add(gap, max(now_us, gap.from_us))
-        if down_since_us:
-            self.count += 1
-            self._spans.setdefault("", []).append(Span(down_since_us, now_us))
-        self._unite()
-
-    def _add(self, gap: KnownGap, to_us: int) -> None:
-        span = Span(gap.from_us, to_us)
-        name = gap.conversation
-        is_lone = not name and gap.cause == "quarantine"
-        spans = self._lone if is_lone else self._spans.setdefault(name, [])
-        spans.append(span)
-        self._newest_us[name] = max(gap.committed_us, self._newest_us.get(name, 0))
-        if len(spans) > 2 * MAX_SPANS:
-            spans[:] = united(spans)
-
-    def _unite(self) -> None:
-        for spans in self._spans.values():
-            spans[:] = united(spans)
-        self._lone[:] = united(self._lone)
-
-    def named(self, from_us: int, to_us: int) -> list[str]:
-        """Return the conversations that have gaps of their own in a time."""
-        return [
-            name
-            for name, spans in self._spans.items()
-            if name and any(one.from_us < to_us and one.to_us >= from_us for one in spans)
-        ]
-
-    def everywhere(self, from_us: int, to_us: int) -> list[tuple[Span, Span]]:
-        """Return gaps of a whole source in a time, each with the time around that counts."""
-        found = [(one, AROUND_US) for one in self._spans.get("", ())]
-        found += [(one, QUARANTINE_AROUND_US) for one in self._lone]
-        return [
-            (one, Span(one.from_us - margin, one.to_us + margin))
-            for one, margin in found
-            if one.from_us < to_us and one.to_us >= from_us
-        ]
-
-    def spans(self, conversation: str) -> list[Span]:
-        """Return every gap that can concern a conversation."""
-        everywhere = self._spans.get("", []) + self._lone
-        return united([*self._spans.get(conversation, ()), *everywhere])
-
-    def newest_us(self, conversation: str) -> int:
-        """Return when the last gap of a conversation's own was stored."""
-        return self._newest_us.get(conversation, 0)
-
-
-def united(spans: Iterable[Span]) -> list[Span]:
-    """Return spans in order, those that touch or overlap made one."""
-    made: list[Span] = []
-    for span in sorted(spans):
-        if made and span.from_us <= made[-1].to_us:
-            made[-1] = Span(made[-1].from_us, max(made[-1].to_us, span.to_us))
-        else:
-            made.append(span)
-    return made
-
-
-# --- one transcript --------------------------------------------------------------------------
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """A segment as it would be delivered; ``name`` is the stable part of its key."""
-
-    said: Said
-    name: str
-    confidence: float
-    language: str
-
-
-class Reading:
-    """Reads one stored transcript, through redaction, into what can be compared. Blocking.
-
-    Args:
-        found: Where it was found.
-        redaction: Of this transcript alone.
-    """
-
-    def __init__(self, found: FoundTranscript, parser: Parser, redaction: SegmentRedaction) -> None:
-        self._found = found
-        self._parser = parser
-        self._redaction = redaction
-        self._segments: list[Segment] = []
-        self._people: tuple[Participant, ...] = ()
-        self._fields: FieldsRead | None = None
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes in.
-
-        Raises:
-            RemoteProtocolError: They are no transcript.
-            IntegrityError: It is too long to be held.
-        """
-        self._take(self._parser.feed(data))
-
-    def finish(self, language: str) -> tuple[list[Taken], FieldsRead]:
-        """Return the segments, and what else the file says.
-
-        Args:
-            language: Of what is said, where the file does not tell.
-
-        Raises:
-            RemoteProtocolError: The transcript is truncated.
-        """
-        while self._fields is None:
-            self._take(self._parser.end())
-        self._segments += self._redaction.flush()
-        fields = self._fields
-        roles = roles_of(self._redaction.participants(self._people))
-        is_platform = fields.shape is StoredShape.PLATFORM
-        leg = self._found.recording or self._found.communication
-        lane = f"{self._found.communication or fields.communication}/" if is_platform else ""
-        zero_us = fields.started_ms * 1000 if is_platform else 0
-        languages = fields.languages
-        taken: list[Taken] = []
-        seen: Counter[tuple[str, int]] = Counter()
-        for one in self._segments:
-            role = roles.get(one.speaker_id, Role.UNKNOWN)
-            if role is Role.UNKNOWN:
-                role = role_of(one.speaker_id)
-            begin_us, end_us = round(one.start_time * 1e6), round(one.end_time * 1e6)
-            said = Said(
-                f"{lane}{one.speaker_id}" if one.speaker_id else "",
-                role.value,
-                one.text,
-                zero_us + begin_us,
-                zero_us + max(begin_us, end_us),
-            )
-            place = (said.lane, begin_us // 1000)
-            again = f".{seen[place]}" if seen[place] else ""
-            seen[place] += 1
-            taken.append(
-                Taken(
-                    said,
-                    f"backfill.{leg}.{place[1]}{again}",
-                    1.0 if one.confidence is None else one.confidence,
-                    languages[0] if len(languages) == 1 else language,
-                )
-            )
-        return taken, fields
-
-    def _take(self, parts: Sequence[StoredPart]) -> None:
-        for part in parts:
-            match part:
-                case SegmentBatch():
-                    self._segments += self._redaction.push(part.segments)
-                case ParticipantsRead():
-                    self._people = part.participants
-                case FieldsRead():
-                    self._fields = part
-        if len(self._segments) > MAX_SEGMENTS:
-            raise IntegrityError("a stored transcript is too long to repair", limit=MAX_SEGMENTS)
 
 
 # --- the service -----------------------------------------------------------------------------
@@ -481,13 +270,13 @@ class RepairService:
         try:
             async with self._reads:
                 had = await off_loop(around.history.delivered, conversation)
+            before = _before(had)
+            if not again and before is not None and self._is_done(conversation, had, before, book):
+                return Result(conversation, Outcome.KNOWN, counts=before)
             if not had.whole:
                 return Result(conversation, Outcome.PURGED)
             if had.last_us + self._settle_us > around.wall_us():
                 return Result(conversation, Outcome.IN_WORK)
-            before = _before(had)
-            if not again and before is not None and self._is_done(conversation, had, before, book):
-                return Result(conversation, Outcome.KNOWN, counts=before)
             found = await around.source.find(conversation)
             if isinstance(found, NoTranscript):
                 return await self._without(conversation, had, before, found.reason)
