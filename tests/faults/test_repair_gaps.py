@@ -26,7 +26,7 @@ async def torn(one: Repairing) -> None:
     assert await one.live.stop() == 0
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_gaps_are_repaired_to_the_last_word(tmp_path: Path, family: Family) -> None:
     """A kill and a dropped socket; a repair; a second one, which changes nothing."""
@@ -55,7 +55,7 @@ async def test_gaps_are_repaired_to_the_last_word(tmp_path: Path, family: Family
         assert one.told() == delivered
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 async def test_a_repair_killed_at_any_commit_doubles_nothing(tmp_path: Path) -> None:
     """Killed before and after each of its commits, and run again to its end."""
     async with repairing(tmp_path, "tutorial") as one:
@@ -69,7 +69,7 @@ async def test_a_repair_killed_at_any_commit_doubles_nothing(tmp_path: Path) -> 
         one.restored().kept()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_kill_is_repaired_before_anybody_follows_again(tmp_path: Path) -> None:
     """Its gap is not stored yet; the next who follows stores it, from the kill on."""
     async with repairing(tmp_path, "tutorial") as one:
@@ -87,7 +87,7 @@ async def test_a_kill_is_repaired_before_anybody_follows_again(tmp_path: Path) -
         assert gap.payload["from_us"] < one.live.kills_us[0]
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_live_delivery_repairs_itself(tmp_path: Path, family: Family) -> None:
     """With ``archive.repair``, beside what is heard, once the conversations are over."""

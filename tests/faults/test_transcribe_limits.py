@@ -56,7 +56,8 @@ async def test_a_wait_that_is_asked_for_is_kept(tmp_path: Path, status: int) -> 
         await until(lambda: sim.region.faults.fired.get("answer"), "the refusal")
         told = asyncio.get_running_loop().time()
         await until(lambda: sim.jobs.book.submissions, "the next call")
-        assert asyncio.get_running_loop().time() - told > 1.9
+        # ``told`` may be late on a busy machine; unasked, the wait would be 0.1 s.
+        assert asyncio.get_running_loop().time() - told > 1.5
         assert await one.done() == 0
         (await one.verdict()).kept()
 

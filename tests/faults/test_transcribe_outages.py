@@ -89,7 +89,7 @@ async def test_longer_outages_are_waited_out_where_that_is_set(tmp_path: Path) -
         assert one.sim is not None
         await half_done(one)
         one.sim.inject(kind="region_down", for_s=5.0)
-        await asyncio.sleep(4.8)
+        await asyncio.sleep(4.3)  # later on a busy machine, and still in the outage
         assert one.product.running
         assert await one.done() == 0
         (await one.verdict()).kept()

@@ -230,6 +230,9 @@ async def test_nothing_more_is_read_while_much_waits() -> None:
     sound.blocks = 3
     script.pressure = 0.6
     hearing = asyncio.create_task(heard(script, sound))
+    async with asyncio.timeout(20):
+        while sound.blocks > 2:
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     assert sound.blocks == 2
     script.pressure = 0.1

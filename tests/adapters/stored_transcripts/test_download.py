@@ -446,7 +446,7 @@ async def test_drips_are_standing_still() -> None:
 async def test_a_reader_who_takes_his_time_holds_the_store_back_and_is_no_stall() -> None:
     """Memory is bounded by the reader; his pauses are not the store's."""
     data = DATA * 10
-    async with fetching(StoreScript(data, etag=TAG), stall_s=0.2) as fetch:
+    async with fetching(StoreScript(data, etag=TAG), stall_s=0.6) as fetch:
         total = 0
 
         async def fresh() -> Secret:
@@ -454,7 +454,7 @@ async def test_a_reader_who_takes_his_time_holds_the_store_back_and_is_no_stall(
 
         async for block in fetch._downloads.blocks("c-1", await fresh(), fresh, None):
             if total == 0:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.9)
                 assert fetch.server.sent < len(data)
             total += len(block)
         assert total == len(data)

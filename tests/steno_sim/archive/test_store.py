@@ -98,10 +98,10 @@ async def test_a_store_without_ranges_sends_everything() -> None:
 @pytest.mark.parametrize("status", [403, 410])
 async def test_a_link_ends_for_ranges_too(status: int) -> None:
     """A fresh link leads to the same file."""
-    async with simulator(url_ttl_s=0.4, expired_status=status) as sim, peer(sim) as client:
+    async with simulator(url_ttl_s=0.8, expired_status=status) as sim, peer(sim) as client:
         url = await link(client)
         first = await fetch(client, url)
-        await asyncio.sleep(0.45)
+        await asyncio.sleep(0.85)
         ended = await fetch(client, url, Range="bytes=9-")
         again = await fetch(client, await link(client))
     assert ended.status == status
