@@ -153,6 +153,17 @@ def test_http_is_warned_of_unless_allow_listed() -> None:
     assert check(TranscriptionRequest(ID, webhook="http://10.1.1.1/"), rules).request is None
 
 
+@pytest.mark.parametrize("url", ["http://hooks.corp.example:8080/", "http://Localhost./x"])
+def test_an_allow_listed_name_passes_without_a_warning(url: str) -> None:
+    """Whatever it stands for here: that is checked where it is connected to."""
+    rules = RequestRules(hosts=["hooks.corp.example", "localhost"])
+    checked = check(TranscriptionRequest(ID, webhook=url), rules)
+    assert checked.request is not None
+    assert checked.warnings == ()
+    assert check(TranscriptionRequest(ID, webhook="http://127.0.0.1/"), rules).request is None
+    assert check(TranscriptionRequest(ID, webhook="https://a.localhost/"), rules).request is None
+
+
 def test_an_allow_list_entry_must_be_a_network() -> None:
     """A slip must not open or close anything silently."""
     with pytest.raises(ConfigError):

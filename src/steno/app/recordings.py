@@ -116,10 +116,11 @@ class Outcome:
 
 def rules_of(config: Config) -> RequestRules:
     """Return what requests may ask for."""
-    wanted = config.transcribe
+    receivers = receiver_rules(config)
     return RequestRules(
-        languages=wanted.languages,
-        allow=receiver_rules(config).networks,
+        languages=config.transcribe.languages,
+        allow=receivers.networks,
+        hosts=receivers.hosts,
         conversations=needs_conversations(config),
     )
 

@@ -88,7 +88,7 @@ class Transcribe(Section, frozen=True):
         tuple[str, ...],
         doc(
             "Networks, addresses or host names that webhooks may lead to although they are not "
-            "public. `localhost` needs `127.0.0.1` and `::1`."
+            "public. `localhost` is a name."
         ),
     ] = ()
     webhook_secret: Annotated[

@@ -82,6 +82,7 @@ class RequestRules:
     Args:
         languages: Tags the service takes beside the document's five.
         allow: Networks or addresses that webhooks may lead to although they are not public.
+        hosts: Names that they may lead to, lower case.
         conversations: The engine needs the conversation of each recording.
 
     Raises:
@@ -93,8 +94,10 @@ class RequestRules:
         *,
         languages: Iterable[str] = (),
         allow: Iterable[str] = (),
+        hosts: Iterable[str] = (),
         conversations: bool = False,
     ) -> None:
+        self._hosts = frozenset(hosts)
         self.conversations = conversations
         added = tuple(languages)
         for tag in added:
@@ -119,6 +122,10 @@ class RequestRules:
             and not address.is_multicast
             and not any(address.version == net.version and address in net for net in _CARRIERS)
         )
+
+    def names(self, host: str) -> bool:
+        """Tell whether a name is allow-listed; what it stands for is checked at every call."""
+        return host.lower() in self._hosts
 
     def lists(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         """Tell whether an address is allow-listed."""
@@ -272,7 +279,9 @@ def _check_webhook(
             "the webhook's host is an address in disguise",
             "Write IPv4 addresses as four decimal numbers.",
         ), ()
-    if address is None and (host == "localhost" or host.endswith(".localhost")):
+    if address is None and rules.names(host):
+        is_permitted = is_listed = True
+    elif address is None and (host == "localhost" or host.endswith(".localhost")):
         # Both, as a name can stand for either: the connection would be refused otherwise.
         own = (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))
         is_permitted, is_listed = all(map(rules.permits, own)), all(map(rules.lists, own))

@@ -75,7 +75,8 @@ class ReceiverRules:
         """For names and addresses in general."""
         self.listed = EgressRules([*PRIVATE, *networks])
         """For the host names of the allow-list."""
-        self._hosts = frozenset(hosts)
+        self.hosts = frozenset(hosts)
+        """The entries that are names."""
 
     def check(self, address: str) -> Receiver:
         """Return the receiver at an address; names are checked again where they are connected to.
@@ -83,7 +84,7 @@ class ReceiverRules:
         Raises:
             ConfigError: It may not be called. The address is not in the error.
         """
-        is_listed = _host_of(address) in self._hosts
+        is_listed = _host_of(address) in self.hosts
         rules = self.listed if is_listed else self.public
         return Receiver(rules.check_url(address, allow_http=True, setting="webhook"), is_listed)
 
