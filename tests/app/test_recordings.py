@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from recordings.job_server import PLANTED, WORDS, JobServer
 from steno.adapters.job_store import JobReader, SqliteJobStore, leave_wish
@@ -17,6 +18,7 @@ from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
 from steno.app.audit_entries import entered
 from steno.app.recordings import Outcome, TranscribeOptions, transcribe
+from steno.cli.main import make_app
 from steno.config import load
 from steno.core.audit_chain import EntryLine, decode_line
 from steno.core.records import JobPayload, Kind
@@ -24,8 +26,10 @@ from steno.core.secret import Secret
 from steno.errors import AuthError, ObjectMissing, StorageError
 from steno.observability import LogTelemetry
 from steno.ports.jobs import Job, JobState, TranscriptionRequest, WishKind
+from steno.recordings.ending import all_facts
 from steno.recordings.job import plan
 from steno.recordings.requests import Line, RequestRules, read_requests
+from steno.recordings.words import BadWord
 
 QUICK: dict[str, object] = {
     "transcribe.per_minute": 60_000.0,
@@ -210,15 +214,28 @@ async def test_a_job_that_fails_is_told_everywhere(
 
 
 async def test_unreadable_words_are_left_out_or_fail_the_job_by_option(tmp_path: Path) -> None:
-    """Left out by default."""
+    """Left out by default; either way told by place and field."""
     server = JobServer()
     server.answer = lambda recording: {
         "status": "completed",
         "result": {"words": [*WORDS, {"text": "late", "startTimestamp": "never"}]},
     }
     async with server.running():
-        loose = await Run(tmp_path / "loose", server).go(some_ids(1))
-        strict = await Run(tmp_path / "strict", server).go(some_ids(1), strict_words=True)
+        runs = Run(tmp_path / "loose", server), Run(tmp_path / "strict", server)
+        loose = await runs[0].go(some_ids(1))
+        strict = await runs[1].go(some_ids(1), strict_words=True)
+    for run in runs:
+        with JobReader(run.state.jobs) as reader:
+            facts = all_facts(reader.facts(run.jobs()[0].id))
+        assert facts is not None
+        assert (facts.unreadable, facts.unreadable_words) == (
+            1,
+            (BadWord(len(WORDS), "startTimestamp"),),
+        )
+        shown = CliRunner().invoke(
+            make_app(), ["jobs", "show", run.jobs()[0].id, "--state-dir", str(run.state.root)]
+        )
+        assert f"word {len(WORDS)} could not be read: startTimestamp" in shown.stdout
     assert (loose.tally.states, loose.tally.words) == (Counter(completed=1), len(WORDS))
     assert strict.tally.states == Counter(failed=1)
 

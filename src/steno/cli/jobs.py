@@ -120,23 +120,35 @@ def show(
 ) -> None:
     """Show a job, and what can be done about one that failed.
 
+    Words of its result that could not be read are told by their places, from 0, and the field.
+
     Example: steno jobs show 0b9d7a44
     """
     from steno.adapters.job_store import JobReader
+    from steno.recordings.ending import all_facts
     from steno.recordings.job import remedy
 
     out = Output(json=json)
     with JobReader(_store(config, state_dir, log_level)) as reader:
         found = reader.show(job).job
         wishes = [wish.kind.value for wish in reader.wishes() if wish.job_id == found.id]
-    facts = facts_of(found) | {"wish": wishes[0] if wishes else "", "remedy": remedy(found)}
+        stored = all_facts(reader.facts(found.id))
+    facts = facts_of(found) | {
+        "wish": wishes[0] if wishes else "",
+        "remedy": remedy(found),
+        "unreadable_words": stored.unreadable if stored else 0,
+    }
+    bad = stored.unreadable_words if stored else ()
     if json:
-        out.result(facts)
+        named = [{"index": word.index, "field": word.field} for word in bad]
+        out.result(facts | {"unreadable": named})
         return
     width = max(map(len, facts))
     for name, value in facts.items():
         if value not in ("", None, 0):
             out.line(f"{name:<{width}}  {value}")
+    for word in bad:
+        out.line(f"word {word.index} could not be read: {word.field}")
 
 
 @app.command()

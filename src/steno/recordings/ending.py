@@ -16,15 +16,19 @@ import msgspec
 from steno.core.audit_chain import AuditEntry, AuditMetrics, AuditRequest, EntryLine
 from steno.core.quality import Metrics, metrics_of
 from steno.core.records import Draft, JobPayload, Kind, Origin, record_key
+from steno.errors import RemoteProtocolError
 from steno.ports.jobs import Job, JobState, TranscriptionRequest
 from steno.recordings.outputs import Transcript, processed_at
 from steno.recordings.redacted import redact_turns
 from steno.recordings.turns import Released, Turn, document_turn, rfc3339, turns_of, unredacted
-from steno.recordings.words import decode_words
+from steno.recordings.words import BadWord, decode_words
 from steno.redaction import Redactor
 from steno.wire.webhooks import WebhookOutcome
 
 SOURCE: Final = "recordings"
+MAX_NAMED: Final = 20
+"""Unreadable words whose places are kept with the end of a job."""
+
 _US: Final = 1_000_000
 _encode = msgspec.json.Encoder().encode
 
@@ -43,10 +47,17 @@ class Identity(msgspec.Struct, frozen=True):
     version: str
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What is told of an end and is not in the job itself."""
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is told of an end and is not in the job itself.
+
+    Attributes:
+        unreadable: Words of the result that could not be read.
+        unreadable_words: The first ``MAX_NAMED`` of them.
+    """
 
     metrics: Metrics
+    unreadable: int = 0
+    unreadable_words: tuple[BadWord, ...] = ()
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -55,11 +66,13 @@ class Results(msgspec.Struct, frozen=True):
     Attributes:
         said: The turns as they came: for a comparison, never to be shown or stored.
         unreadable: Words left out because they could not be read.
+        unreadable_words: Some of them, by their places.
     """
 
     transcript: Transcript
     said: Sequence[Turn]
     unreadable: int
+    unreadable_words: Sequence[BadWord]
     withheld: int
 
 
@@ -96,7 +109,7 @@ def results_of(
         job.ended_us,
         started_at_us,
     )
-    return Results(transcript, said, found.bad_count, withheld)
+    return Results(transcript, said, found.bad_count, found.bad, withheld)
 
 
 def _released(
@@ -115,18 +128,40 @@ def latency_s(job: Job) -> float | None:
     return (job.ended_us - job.started_us) / _US
 
 
-def facts_of(job: Job, transcript: Transcript | None) -> bytes:
+def facts_of(
+    job: Job,
+    transcript: Transcript | None,
+    *,
+    unreadable: int = 0,
+    unreadable_words: Sequence[BadWord] = (),
+) -> bytes:
     """Return the facts of an end, to be stored with it."""
     metrics = transcript.metrics if transcript else metrics_of((), latency_s=latency_s(job))
-    return _encode(Facts(metrics))
+    return _encode(Facts(metrics, unreadable, tuple(unreadable_words[:MAX_NAMED])))
+
+
+def refused_facts(job: Job, error: RemoteProtocolError) -> bytes:
+    """Return the facts of a job that failed by a word that could not be read, and of any other."""
+    index, field = error.fields.get("index"), error.fields.get("field")
+    count = error.fields.get("unreadable")
+    if not isinstance(index, int) or not isinstance(count, int):
+        return facts_of(job, None)
+    bad = BadWord(index, str(field))
+    return facts_of(job, None, unreadable=count, unreadable_words=(bad,))
 
 
 def read_facts(job: Job, facts: bytes) -> Metrics:
     """Return the metrics that were stored with an end; those of none where they are damaged."""
+    found = all_facts(facts)
+    return metrics_of((), latency_s=latency_s(job)) if found is None else found.metrics
+
+
+def all_facts(facts: bytes) -> Facts | None:
+    """Return what was stored with an end; None where there is nothing, or it is damaged."""
     try:
-        return msgspec.json.decode(facts, type=Facts).metrics
+        return msgspec.json.decode(facts, type=Facts)
     except msgspec.MsgspecError:
-        return metrics_of((), latency_s=latency_s(job))
+        return None
 
 
 def draft_of(job: Job, transcript: Transcript | None, identity: Identity) -> Draft:

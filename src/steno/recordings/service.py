@@ -38,6 +38,7 @@ from steno.recordings.ending import (
     error_class,
     facts_of,
     read_facts,
+    refused_facts,
     results_of,
 )
 from steno.recordings.ends import Ends, Recorded
@@ -471,8 +472,9 @@ class RecordingsService:
         try:
             async with self._working:
                 results = await asyncio.to_thread(self._work, job, words)
-        except RemoteProtocolError:
-            await self._ended(self._machine.refuse_result(before, self._now()))
+        except RemoteProtocolError as error:
+            refused = self._machine.refuse_result(before, self._now())
+            await self._stored(refused, refused_facts(refused, error))
             return
         if results.unreadable or results.withheld:
             self._around.telemetry.warning(
@@ -483,9 +485,13 @@ class RecordingsService:
         with ExitStack() as stack:
             expectation = stack.enter_context(self._around.ends.expecting(job.id))
             await self._around.records.submit(Commit((draft,)))
-            await self._stored(
-                job, facts_of(job, transcript), recorded=Recorded(expectation, stack)
+            facts = facts_of(
+                job,
+                transcript,
+                unreadable=results.unreadable,
+                unreadable_words=results.unreadable_words,
             )
+            await self._stored(job, facts, recorded=Recorded(expectation, stack))
 
     def _work(self, job: Job, words: bytes) -> Results:
         started_at_us = self._started_at.pop(job.id, 0) or None

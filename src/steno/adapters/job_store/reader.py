@@ -109,6 +109,14 @@ class JobReader:
             raise ObjectMissing(f"{few} has an id beginning so")
         return found[0]
 
+    def facts(self, job_id: str) -> bytes:
+        """Return what is stored beside the end of a job; empty where there is nothing.
+
+        Raises:
+            StorageError: Reading failed.
+        """
+        return self._read(lambda: rows.facts(self._db, job_id))
+
     def about(self, name: str) -> list[Job]:
         """Return the jobs of a recording, or of a conversation, by the id of either.
 

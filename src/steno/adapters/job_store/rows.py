@@ -282,6 +282,12 @@ def beginning(db: apsw.Connection, prefix: str) -> list[ListedJob]:
     return [ListedJob(int(row[0]), _job(row)) for row in found]
 
 
+def facts(db: apsw.Connection, job_id: str) -> bytes:
+    """Return what is stored beside the end of a job."""
+    found = rows(db, "SELECT facts FROM jobs WHERE id=?", (job_id,))
+    return bytes(found[0][0]) if found else b""
+
+
 def about(db: apsw.Connection, name: str) -> list[Job]:
     """Return the jobs of a recording, or of the recordings of a conversation."""
     found = rows(
