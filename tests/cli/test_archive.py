@@ -132,6 +132,12 @@ def test_bad_segments_are_told_by_place_and_field_and_never_by_what_they_say(
         ("A", "--picture", "one.jpg"),
         ("A", "--peaks", "peaks.json"),
         ("A", "--original", "--redact"),
+        ("A", "--original", "--keep-truncated"),
+        ("A", "--no-archive", "--parquet"),
+        ("A", "--archive-filtered"),
+        ("A", "--after", "20", "--before", "10"),
+        ("A", "--after", "nan"),
+        ("A", "--audio", "nowhere.wav"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_work(
@@ -147,9 +153,11 @@ def test_what_cannot_work_is_refused_before_the_work(
     assert not (tmp_path / "archive").exists()
 
 
-def archived(folder: Path, sim: Simulator, *arguments: str, data: bytes = b"") -> Any:
+def archived(
+    folder: Path, sim: Simulator, *arguments: str, data: bytes = b"", env: Any = None
+) -> Any:
     """Run the command against a platform, in a process of its own."""
-    env = {"PATH": os.defpath, "HOME": str(folder), "GENESYS_ENV": sim.host}
+    env = {"PATH": os.defpath, "HOME": str(folder), "GENESYS_ENV": sim.host, **(env or {})}
     env |= {"GENESYS_CLIENT_ID": "steno-demo", "GENESYS_CLIENT_SECRET": "steno-demo-secret"}
     env |= {"STENO_ARCHIVE_POLL_S": "0.05", "STENO_ARCHIVE_PER_MINUTE": "60000"}
     env |= {"STENO_STORE_BALLAST_MB": "0"}
@@ -213,8 +221,59 @@ async def test_a_single_conversation_without_a_transcript_ends_with_5(tmp_path: 
         ({"conflict": 1}, ExitCode.FAILED),
         ({"in_work": 1}, ExitCode.FAILED),
         ({"legacy": 1}, ExitCode.FAILED),
+        ({"failed": 2}, ExitCode.FAILED),
     ],
 )
 def test_the_exit_code_follows_the_outcomes(counts: dict[str, int], code: ExitCode) -> None:
     """What is not there is no failure; what is there and not archived is one."""
     assert exit_code_of(counts) is code
+
+
+def test_a_platform_out_of_reach_has_a_code_of_its_own() -> None:
+    """Where it was so for all: a part that failed is a part that failed."""
+    assert exit_code_of({"failed": 2}, {"ConnectFailed": 1, "TimedOut": 1}) is ExitCode.UNREACHABLE
+    assert exit_code_of({"failed": 2}, {"ConnectFailed": 1, "StorageError": 1}) is ExitCode.FAILED
+    assert exit_code_of({"failed": 1, "known": 1}, {"ConnectFailed": 1}) is ExitCode.FAILED
+    assert exit_code_of({"failed": 1, "in_work": 1}, {"ConnectFailed": 1}) is ExitCode.FAILED
+
+
+async def test_a_platform_that_does_not_answer_ends_with_4(tmp_path: Path) -> None:
+    """Told once, and as JSON."""
+    async with Simulator("quiet", archive=ArchiveSettings(unavailable=1.0, inline_bytes=0)) as sim:
+        name = str(uuid.uuid4())
+        done = await archived(tmp_path, sim, name, "--json", env={"STENO_ARCHIVE_RENEWALS": "0"})
+    assert done.returncode == ExitCode.UNREACHABLE, done.stderr
+    assert json.loads(done.stdout)["exit_code"] == ExitCode.UNREACHABLE
+    notes = [line for line in done.stderr.splitlines() if not line.startswith(b"{")]
+    assert len(notes) == 1
+
+
+def test_what_is_no_id_is_told_by_its_place(tmp_path: Path) -> None:
+    """Among arguments, or in which line; what stands there is not."""
+    keys = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret"}
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n../415-555-0142\n")
+    done = run(tmp_path, "a b", "--ids", str(ids), **keys)
+    assert done.exit_code == ExitCode.USAGE
+    assert "argument 1: not an id" in done.stderr
+    assert "line 2 of the ids: not an id" in done.stderr
+    assert "nothing was archived" in done.stderr
+    assert "0142" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_standard_output_without_room_is_told(tmp_path: Path) -> None:
+    """The summary is not lost: the transcript is archived, and a rerun prints it."""
+    call = [sys.executable, "-m", "steno.cli", "archive", "--file", str(transcript(tmp_path))]
+    env = {"PATH": os.defpath, "HOME": str(tmp_path)}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*call, "--to", str(tmp_path / "archive")],
+            env=env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == ExitCode.FAILED
+    assert b"standard output cannot be written" in done.stderr
+    assert b"internal" not in done.stderr

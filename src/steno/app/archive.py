@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,9 @@ def require_options(config: Config, options: ArchiveOptions) -> None:
             fix="Add --role, --participant, --interaction, --after, --before or --min-confidence.",
         )
     start, end = options.criteria.from_s, options.criteria.to_s
+    for setting, time_s in (("--after", start), ("--before", end)):
+        if time_s is not None and not math.isfinite(time_s):
+            raise ConfigError("a time is a number of seconds", setting=setting)
     if start is not None and end is not None and end <= start:
         raise ConfigError("the time ends before it begins", setting="--before")
     if options.out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -210,7 +211,7 @@ def archive(
     output unless --out says where.
 
     Exit codes: 0 all archived, 1 some failed, 2 usage, 3 authentication, 4 the platform could not
-    be reached, 5 there were no transcripts, 130 interrupted.
+    be reached for any, 5 there were no transcripts, 130 interrupted.
     """
     settings = load_settings(
         config,
@@ -344,7 +345,7 @@ def _wanted(
     from steno.errors import ConfigError
 
     given: Iterable[str] = conversations or ()
-    total = len(conversations or ())
+    total = told.arguments = len(conversations or ())
     if ids is not None:
         lines = _lines_of(ids)
         total = total + lines if lines else 0
@@ -441,6 +442,7 @@ class _Told:
         self._received = 0
         self._counts_each = False
         self.total = 0
+        self.arguments = 0
         self.progress = Progress("read", unit="MB", scale=1e-6)
 
     def expect(self, conversations: int) -> None:
@@ -499,10 +501,12 @@ class _Told:
         self.take(result)
 
     def bad_id(self, line: int) -> None:
-        """Tell a line that is no id; never what stands there."""
+        """Tell what is no id by its place, arguments before lines; never what stands there."""
         self._bad_ids += 1
         if self._bad_ids <= _MAX_BAD:
-            self._output.note(f"line {line} of the ids: not an id")
+            behind = line - self.arguments
+            where = f"line {behind} of the ids" if behind > 0 else f"argument {line}"
+            self._output.note(f"{where}: not an id")
 
     @property
     def count(self) -> int:
@@ -511,7 +515,7 @@ class _Told:
 
     def end(self, *, alone: bool, stopped: bool = False, bad_ids: int = 0) -> ExitCode:
         """Write the summary or the table; return the exit code."""
-        code = exit_code_of(self._counts)
+        code = exit_code_of(self._counts, self._errors)
         if bad_ids and code in (ExitCode.DONE, ExitCode.NOTHING_FOUND):
             code = ExitCode.FAILED if self._counts else ExitCode.USAGE
         if stopped:
@@ -526,16 +530,17 @@ class _Told:
         import msgspec
 
         if not result.summary:
-            self._output.note(f"{result.conversation}: {_WORDS[result.outcome.value]}")
+            if not result.detail:  # else it was told
+                self._output.note(f"{result.conversation}: {_WORDS[result.outcome.value]}")
             if self._output.json:
                 self._output.result(line_of(result) | {"exit_code": int(code)})
             return
         summary = bytes(result.summary)
         text = summary if self._output.json else msgspec.json.format(summary, indent=2)
         if self._listed:
-            sys.stderr.write(text.decode() + "\n")
+            self._output.note(text.decode())
         else:
-            sys.stdout.write(text.decode() + "\n")
+            _print(text.decode())
 
     def _many(self, code: ExitCode, bad_ids: int) -> None:
         totals = {
@@ -550,9 +555,34 @@ class _Told:
                 self._output.result(line_of(self._last))
             self._output.result({"totals": totals})
             return
+        if not self._rows:
+            self._output.note("nothing was archived")
+            return
         for line in table_of(self._rows, self._counts):
             self._output.note(line)
 
+
+def _print(text: str) -> None:
+    """Write to standard output.
+
+    Raises:
+        StorageError: It takes nothing more, as on a full disk.
+    """
+    from steno.errors import StorageError
+
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        with open(os.devnull, "wb") as nowhere:  # or what is buffered fails once more at the end
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise StorageError("standard output cannot be written", errno=exc.errno) from None
+
+
+_AWAY = {"ConnectFailed", "PeerUnavailable", "RateLimited", "TimedOut", "TransportError"}
+"""Errors of somebody who could not be reached."""
 
 _WORDS = {
     "written": "archived",
@@ -584,11 +614,13 @@ def line_of(result: Result) -> dict[str, Any]:
     return line
 
 
-def exit_code_of(counts: dict[str, int]) -> ExitCode:
-    """Return the documented exit code for outcomes."""
+def exit_code_of(counts: dict[str, int], errors: dict[str, int] | None = None) -> ExitCode:
+    """Return the documented exit code for outcomes, and the classes of errors with them."""
     good = sum(counts.get(name, 0) for name in ("written", "same", "known", "passed"))
     nothing = sum(counts.get(name, 0) for name in ("missing", "empty"))
     rest = sum(counts.values()) - good - nothing
+    if rest and not good and errors and sum(errors.values()) == rest and errors.keys() <= _AWAY:
+        return ExitCode.UNREACHABLE
     if rest:
         return ExitCode.FAILED
     return ExitCode.DONE if good else ExitCode.NOTHING_FOUND
