@@ -236,6 +236,19 @@ def test_show_lists_the_last_entries(state: Path) -> None:
     assert shown[0]["request"]["webhook_host"] == "hooks.example.com"
 
 
+def test_show_takes_files_of_a_log_kept_elsewhere(state: Path, tmp_path: Path) -> None:
+    """In the order given; one that is not there is named."""
+    body = (state / "transcription_audit.jsonl").read_bytes().splitlines(keepends=True)
+    parts = (tmp_path / "first.jsonl", tmp_path / "second.jsonl")
+    parts[0].write_bytes(b"".join(body[:6]))
+    parts[1].write_bytes(b"".join(body[6:]))
+    shown = json.loads(of(tmp_path / "none", "show", *parts, "--limit", 100, "--json").stdout)
+    assert [one["recording_id"] for one in shown] == [f"rec-{n}" for n in range(12)]
+    missing = of(tmp_path / "none", "show", tmp_path / "third.jsonl")
+    assert missing.exit_code == ExitCode.USAGE
+    assert "there is no such file" in missing.stderr
+
+
 def test_show_tells_of_lines_it_cannot_read(state: Path) -> None:
     """A damaged line does not hide the others, and is not hidden."""
     with (state / "transcription_audit.jsonl").open("ab") as file:

@@ -5,7 +5,9 @@ All of it works beside a running gateway, and writes nothing.
 
 from __future__ import annotations
 
+import os
 import re
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,6 +121,14 @@ def verify(
 
 @app.command("show")
 def show(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE…]",
+            help="Files of one log, oldest first. Without any: the log of the state directory.",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="So many of the last.")] = 20,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -132,19 +142,26 @@ def show(
     Example: steno audit show --limit 50
     """
     from collections import deque
+    from contextlib import ExitStack
 
-    from steno.adapters.audit_log import taken_snapshot
+    from steno.adapters.audit_log import file_lines, taken_snapshot
     from steno.core.audit_chain import EntryLine, decode_line
 
     last: deque[EntryLine] = deque(maxlen=limit)
     unreadable = 0
-    with taken_snapshot(_places(config, state_dir, log_level)) as snapshot:
-        for _, lines in snapshot.files:
-            for raw in lines:
-                line = decode_line(raw.rstrip(b"\n"))
-                unreadable += line is None
-                if isinstance(line, EntryLine):
-                    last.append(line)
+    with ExitStack() as stack:
+        if files:
+            _require_files(files)
+            sources = [file_lines(path) for path in files]
+        else:
+            places = _places(config, state_dir, log_level)
+            snapshot = stack.enter_context(taken_snapshot(places))
+            sources = [lines for _, lines in snapshot.files]
+        for raw in chain.from_iterable(sources):
+            line = decode_line(raw.rstrip(b"\n"))
+            unreadable += line is None
+            if isinstance(line, EntryLine):
+                last.append(line)
     out = Output(json=json)
     if unreadable:
         out.note(f"{unreadable} lines cannot be read: steno audit verify tells which")
@@ -198,15 +215,21 @@ def _places(
     return AuditPlaces.of(settings.state_dir, settings.transcribe.audit_log)
 
 
+def _require_files(files: list[Path]) -> None:
+    for path in files:
+        if not path.is_file():
+            raise typer.BadParameter("there is no such file", param_hint=str(path))
+        if not os.access(path, os.R_OK):
+            raise typer.BadParameter("this file is not ours to read", param_hint=str(path))
+
+
 def _verify_files(
     files: list[Path], trust: _Trust, anchors: list[Anchor], after: Anchor | None
 ) -> Findings:
     from steno.adapters.audit_log import file_lines
     from steno.core.audit_verify import verify as verified
 
-    for path in files:
-        if not path.is_file():
-            raise typer.BadParameter("there is no such file", param_hint=str(path))
+    _require_files(files)
     return verified(
         ((str(path), file_lines(path)) for path in files),
         keys=trust.keys,
