@@ -50,14 +50,15 @@ async def test_a_failing_switch_delays_nothing_and_is_tried_again(
     async with rig(tmp_path, load(switch_every=1), start=False) as one:
         witness = Witness(one.sim.world)
         one.sim.inject(
-            kind="answer", path=CONFIG, method="PUT", status=status, for_s=4, retry_after_s=1
+            kind="answer", path=CONFIG, method="PUT", status=status, times=1000, retry_after_s=1
         )
         one.consumer.start()
         one.gateway.start()
         await one.gateway.connected()
         await one.gateway.event("spine.language_switch_failed")
         assert one.sim.region.config_count == 0
-        await one.heard(100)
+        await one.heard(150)
+        one.sim.region.clear_faults()
         await until(lambda: one.sim.region.config_count >= CALLS, "the switches", limit_s=40)
         inside, everything = await within(one, "2.5")
         await one.drained()
