@@ -238,13 +238,12 @@ def test_show_lists_the_last_entries(state: Path) -> None:
 
 def test_show_takes_files_of_a_log_kept_elsewhere(state: Path, tmp_path: Path) -> None:
     """In the order given; one that is not there is named."""
-    body = (state / "transcription_audit.jsonl").read_bytes().splitlines(keepends=True)
-    parts = (tmp_path / "first.jsonl", tmp_path / "second.jsonl")
-    parts[0].write_bytes(b"".join(body[:6]))
-    parts[1].write_bytes(b"".join(body[6:]))
+    parts = [tmp_path / f"{number}.jsonl" for number, _ in enumerate(files_of(state))]
+    for part, path in zip(parts, files_of(state), strict=True):
+        part.write_bytes(path.read_bytes())
     shown = json.loads(of(tmp_path / "none", "show", *parts, "--limit", 100, "--json").stdout)
     assert [one["recording_id"] for one in shown] == [f"rec-{n}" for n in range(12)]
-    missing = of(tmp_path / "none", "show", tmp_path / "third.jsonl")
+    missing = of(tmp_path / "none", "show", tmp_path / "gone.jsonl")
     assert missing.exit_code == ExitCode.USAGE
     assert "there is no such file" in missing.stderr
 
