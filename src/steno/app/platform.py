@@ -211,12 +211,25 @@ def failover_policy(config: Config) -> FailoverPolicy:
 
 
 async def first_token(platform: Platform, stop: asyncio.Event, telemetry: Telemetry) -> None:
+    """Ask for a token as ``demand_token`` does, but go on where the platform cannot be reached yet.
+
+    Raises:
+        AuthError: The credentials are refused.
+    """
+    try:
+        await demand_token(platform, stop)
+    except TransportError as error:
+        telemetry.warning("live.platform_unreachable", error_class=error.error_class)
+
+
+async def demand_token(platform: Platform, stop: asyncio.Event) -> None:
     """Ask for a token at once, so that wrong credentials end the program and not its night.
 
     Returns without one when a stop is asked for first: a service that hangs must not keep us.
 
     Raises:
         AuthError: The credentials are refused.
+        TransportError: The platform cannot be reached.
     """
     asking = asyncio.ensure_future(platform.primary.tokens.token())
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -224,8 +237,6 @@ async def first_token(platform: Platform, stop: asyncio.Event, telemetry: Teleme
         await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if asking.done():
             asking.result()
-    except TransportError as error:
-        telemetry.warning("live.platform_unreachable", error_class=error.error_class)
     finally:
         for task in (asking, stopping):
             task.cancel()

@@ -22,7 +22,7 @@ from steno.app.audit_entries import EntriesOf, actor
 from steno.app.engines import engine_of, needs_conversations
 from steno.app.gateway import Delivery, open_delivery
 from steno.app.job_webhooks import drain_webhooks, job_webhooks, receiver_rules
-from steno.app.platform import Platform, hosts_of, open_platform, utc_us
+from steno.app.platform import Platform, demand_token, hosts_of, open_platform, utc_us
 from steno.app.redactor import make_redactor
 from steno.config import Config, OAuthShape
 from steno.errors import ConfigError, StorageError
@@ -166,7 +166,7 @@ async def transcribe(
         state.prepare()
         stack.enter_context(state)
         platform = await _platform(config, stack, state, telemetry)
-        await _first_token(platform, stop)
+        await demand_token(platform, stop)
         store = await asyncio.to_thread(SqliteJobStore.open, state.jobs)
         stack.push_async_callback(store.close)
         places = AuditPlaces.of(state.root, config.transcribe.audit_log)
@@ -267,25 +267,6 @@ async def _platform(
         features=(Feature.TRANSCRIBE,),
         shape=OAuthShape.FORM,
     )
-
-
-async def _first_token(platform: Platform, stop: asyncio.Event) -> None:
-    """Ask for a token before anything is begun; a stop ends the wait.
-
-    Raises:
-        AuthError: The credentials are refused.
-        TransportError: The platform cannot be reached.
-    """
-    asking = asyncio.ensure_future(platform.primary.tokens.token())
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if asking.done():
-            asking.result()
-    finally:
-        for task in (asking, stopping):
-            task.cancel()
-        await asyncio.gather(asking, stopping, return_exceptions=True)
 
 
 # --- input -----------------------------------------------------------------------------------

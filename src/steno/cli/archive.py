@@ -23,6 +23,7 @@ from steno.cli.common import (
     StateDirOption,
     load_settings,
     run_async,
+    whole_lines,
 )
 from steno.cli.diarise_report import instant_us
 from steno.core.transcript import Role
@@ -391,14 +392,6 @@ def _read_ids(path: str, stack: contextlib.ExitStack) -> Iterator[str]:
             "the file cannot be read", setting="--ids", cause=type(exc).__name__
         ) from None
     return (line.decode("utf-8", "replace") for line in whole_lines(source, _MAX_LINE_BYTES))
-
-
-def whole_lines(source: Any, limit: int) -> Iterator[bytes]:  # Any: a file opened for bytes
-    """Yield lines; of one beyond the limit its beginning, which is nothing acceptable then."""
-    while line := source.readline(limit + 2):
-        yield line
-        while len(line) == limit + 2 and not line.endswith(b"\n"):
-            line = source.readline(limit + 2)
 
 
 async def _conversations(

@@ -22,10 +22,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -292,3 +292,15 @@ def _place(error: BaseException) -> str:
         place = f"{Path(code.co_filename).name}:{trace.tb_lineno} in {code.co_name}"
         trace = trace.tb_next
     return place
+
+
+def whole_lines(source: IO[bytes], limit: int) -> Iterator[bytes]:
+    """Yield the lines of an input that may be anybody's.
+
+    Of one beyond the limit (and its end) only a beginning that is longer than the limit: nothing
+    that any reader of ours accepts.
+    """
+    while line := source.readline(limit + 2):
+        yield line
+        while len(line) == limit + 2 and not line.endswith(b"\n"):
+            line = source.readline(limit + 2)

@@ -23,6 +23,7 @@ from steno.cli.common import (
     load_settings,
     make_telemetry,
     run_async,
+    whole_lines,
 )
 from steno.cli.jobs_report import require_page, write_run_page
 
@@ -320,7 +321,7 @@ def _lines(
     stack: contextlib.ExitStack,
 ) -> Iterator[Line]:
     from steno.errors import ConfigError
-    from steno.recordings.requests import read_arguments, read_requests
+    from steno.recordings.requests import MAX_LINE_BYTES, read_arguments, read_requests
 
     found = read_arguments(ids, rules, defaults)
     if file is None:
@@ -331,16 +332,7 @@ def _lines(
         raise ConfigError(
             "the file cannot be read", setting="--file", cause=type(exc).__name__
         ) from None
-    return chain(found, read_requests(_whole_lines(source), rules, defaults))
-
-
-def _whole_lines(source: Any) -> Iterator[bytes]:  # Any: a file opened for bytes
-    from steno.recordings.requests import MAX_LINE_BYTES
-
-    while line := source.readline(MAX_LINE_BYTES + 2):
-        yield line
-        while len(line) == MAX_LINE_BYTES + 2 and not line.endswith(b"\n"):
-            line = source.readline(MAX_LINE_BYTES + 2)  # the rest of a line that was told
+    return chain(found, read_requests(whole_lines(source, MAX_LINE_BYTES), rules, defaults))
 
 
 class _Lines:

@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steno.adapters.durable_files import sync_folder, write_all
 from steno.core.audit_chain import Signer
 from steno.errors import ConfigError, IntegrityError
 
@@ -92,15 +93,6 @@ def read_public_keys(path: Path) -> list[bytes]:
     return [key.public_bytes_raw() for key in keys]
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _make(path: Path) -> None:
     """Put a new key in place in one step; the first of two that do so at once wins."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -125,7 +117,7 @@ def _make(path: Path) -> None:
 def _write_new(path: Path, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
+        write_all(fd, data)
         os.fsync(fd)
     finally:
         os.close(fd)

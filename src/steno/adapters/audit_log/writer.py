@@ -28,7 +28,8 @@ from steno.adapters.audit_log.files import (
     rotated_name,
     write_at,
 )
-from steno.adapters.audit_log.keys import load_signer, publish, read_public_keys, sync_folder
+from steno.adapters.audit_log.keys import load_signer, publish, read_public_keys
+from steno.adapters.durable_files import sync_folder
 from steno.core.audit_chain import (
     MAX_UNSEALED,
     AuditEntry,
