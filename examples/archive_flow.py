@@ -82,6 +82,9 @@ async def story(folder: Path, given: argparse.Namespace, check: Checks) -> None:
     async with Simulator("quiet", archive=settings) as sim:
         conversation = str(uuid.uuid4())
         truths: list[Truth] = sim.archive.truth(conversation)
+        if not truths[0].turns:
+            check(False, f"{truths[0].count} turns are more than are compared here; --size 15MB")
+            return
         env = os.environ | {
             "GENESYS_ENV": sim.host,
             "GENESYS_CLIENT_ID": DEFAULT_CLIENT_ID,

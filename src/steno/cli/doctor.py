@@ -70,10 +70,11 @@ def doctor(
     """Test settings, machine, reachability, clock, credentials, permissions and consumers.
 
     With the media capability enabled or set up: also its port, certificate, keys and speech
-    service. Each line is ok, warn or FAIL, with what to do about it. Exit codes: 0 nothing failed
-    (warnings allowed), 1 this machine or a consumer failed, 2 configuration, 3 credentials or
-    permissions, 4 platform unreachable. A real token is fetched, past the cache; on the real
-    platform a notification channel is made.
+    service. With archive.url set: whether the archive takes something, gives it back and deletes
+    it. Each line is ok, warn or FAIL, with what to do about it. Exit codes: 0 nothing failed
+    (warnings allowed), 1 this machine, the archive or a consumer failed, 2 configuration, 3
+    credentials or permissions, 4 platform unreachable. A real token is fetched, past the cache; on
+    the real platform a notification channel is made.
 
     Example: steno doctor --config steno.toml --deep
     """
@@ -166,6 +167,7 @@ class _Examination:
     async def run(self, *, deep: bool) -> None:
         from steno.adapters.doctor import check_sqlite, check_state_dir
         from steno.adapters.platform_http import HttpClient, trusted_tls
+        from steno.cli.doctor_archive import examine_archive, wants_archive
         from steno.cli.doctor_media import examine_media, wants_media
         from steno.errors import ConfigError
 
@@ -185,6 +187,8 @@ class _Examination:
                 await examine_media(self._config, self._tell, http)
             if follows:
                 await self._platform(tls, http, complete=complete, deep=deep)
+        if wants_archive(self._config):
+            await examine_archive(self._config, self._tell)
         await self._consumers()
 
     async def _platform(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from steno.adapters.archive_store.keys import (
 from steno.adapters.archive_store.place import COMPLETE, Place, read_manifest
 from steno.adapters.archive_store.settings import ArchiveSettings
 from steno.core.ids import is_id, quoted
-from steno.errors import ConfigError, IntegrityError, ObjectMissing
+from steno.errors import ConfigError, IntegrityError, ObjectMissing, StorageError
 from steno.ports.archive import ArchiveWriter, Manifest, NewItem, Verdict
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 PARQUET_TYPE: Final = "application/vnd.apache.parquet"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PROBE: Final = b'{"by":"steno doctor"}'
 _SKEW_US: Final = 3_600_000_000
 """Clocks of the store and of whoever archived may differ by so much."""
 
@@ -222,6 +224,21 @@ class Archive:
                 deleted += self._place.delete(checked_key(key))
             self._place.delete(listed.name)
         return deleted + sum(map(self._place.delete, list(self._strays(conversation))))
+
+    def probe(self) -> None:
+        """Find out whether something can be put, read and deleted; nothing of it stays.
+
+        Raises:
+            StorageError, StorageFull, AuthError, TransportError: One of them cannot be done.
+        """
+        name = f"steno-doctor-{secrets.token_hex(8)}"
+        if not self._place.create(name, _PROBE):
+            raise StorageError("what nobody has put is there already")
+        try:
+            if self._place.small(name) != _PROBE:
+                raise IntegrityError("what was read back is not what was written")
+        finally:
+            self._place.delete(name)
 
     def _strays(self, conversation: str) -> Iterator[str]:
         """Return keys of a conversation's objects that have no manifest."""
