@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,6 +120,48 @@ def test_times_tell_which_of_the_same_was_lost(seed: int, share: float) -> None:
     kept = [n for n in range(20) if draw.random() >= share]
     judged = judge(said, sentences(said, kept), ALL, dated=True)
     assert lost(judged) == [n for n in range(20) if n not in kept]
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32), share=st.floats(0, 0.6), errors=st.floats(0, 0.3))
+def test_a_recognisers_differences_hide_no_loss(seed: int, share: float, errors: float) -> None:
+    """Words heard otherwise: what was dropped comes back, what was heard as it is does not."""
+    draw = random.Random(seed)
+    said = segments(conversation(draw, 40, repeats=0.0))
+    kept = [n for n in range(40) if draw.random() >= share]
+    altered = set()
+    heard = []
+    for n, one in zip(kept, sentences(said, kept), strict=True):
+        words = one.text.split()
+        other = ["zz" if draw.random() < errors else word for word in words]
+        if other != words:
+            altered.add(n)
+        heard.append(Heard(one.lane, one.role, " ".join(other), one.started_us, one.ended_us))
+    missing = set(lost(judge(said, recut(draw, heard), ALL, dated=True)))
+    assert set(range(40)) - set(kept) <= missing
+    assert missing <= set(range(40)) - set(kept) | altered
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("repeats", [0.2, 1.0])
+@pytest.mark.parametrize("errors", [0.0, 0.2, 1.0])
+def test_a_day_of_speech_takes_seconds(repeats: float, errors: float) -> None:
+    """20,000 segments, however they repeat themselves and however badly they were heard."""
+    draw = random.Random(1)
+    said = segments(conversation(draw, 20_000, repeats=repeats), lanes=2)
+    kept = [n for n in range(20_000) if draw.random() >= 0.1]
+    heard = [
+        Heard(one.lane, one.role,
+              " ".join("zz" if draw.random() < errors else word for word in one.text.split()),
+              one.started_us, one.ended_us)
+        for one in sentences(said, kept)
+    ]  # fmt: skip
+    began = time.process_time()
+    judge(said, recut(draw, heard), ALL, dated=True)
+    took_s = time.process_time() - began
+    print(f"20,000 segments, {repeats=}, {errors=}: {took_s:.2f} s CPU")  # noqa: T201
+    assert took_s < 30
 
 
 def test_a_repeated_answer_between_questions_is_missed_in_its_place() -> None:

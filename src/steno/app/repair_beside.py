@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -14,14 +13,12 @@ from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite import SqliteStore
 from steno.adapters.store_sqlite.history import HistoryReader
 from steno.app.archive_conversations import Source, open_source
-from steno.app.platform import utc_us
 from steno.app.repair import LIVE_SOURCES, service_of, unheard
 from steno.archive.gap_book import GapBook
 from steno.archive.reconcile import FOREVER_US
 from steno.archive.repair import GOOD, Outcome, RepairService, off_loop
 from steno.config import Config
 from steno.core.records import GapPayload, Kind, Record
-from steno.errors import StenoError
 from steno.observability import LogTelemetry
 
 MAX_TRIES: Final = 8
@@ -62,6 +59,7 @@ class AutomaticRepair:
         self._after_s = archive.repair_after_s
         self._due_s: float | None = 0.0
         self._since_us = 0
+        """Beginning of the oldest gap that conversations have not been chosen for."""
         self._waiting: dict[str, _Waiting] = {}
         self._given_up: dict[str, None] = {}
         self._gap = msgspec.json.Decoder(GapPayload)
@@ -72,7 +70,9 @@ class AutomaticRepair:
         for record in records:
             if record.kind is not Kind.GAP or record.source not in LIVE_SOURCES:
                 continue
-            if self._gap.decode(record.payload).to_us:
+            gap = self._gap.decode(record.payload)
+            if gap.to_us:
+                self._since_us = min(self._since_us, gap.from_us)
                 if self._due_s is None:
                     self._due_s = asyncio.get_running_loop().time() + self._after_s
                 self._given_up.pop(record.conversation, None)
@@ -140,29 +140,37 @@ class AutomaticRepair:
 
     async def _collect(self, service: RepairService, source: Source) -> None:
         """Let the conversations wait that gaps concern."""
-        began_us, self._due_s = utc_us(), None
-        book = await service.gaps()
-        names: Iterable[str] = await service.concerned(book, self._since_us, FOREVER_US)
-        seen = set(names)
-        found = [
-            name
-            async for name in unheard(self._config, source, book, self._since_us, FOREVER_US, seen)
-        ]
+        since_us, self._since_us, self._due_s = self._since_us, FOREVER_US, None
+        try:
+            names, found = await self._found(service, source, since_us)
+        except BaseException:
+            self._since_us = min(self._since_us, since_us)
+            raise
         at_s = asyncio.get_running_loop().time()
         for name in [*names, *found]:
             if name not in self._given_up and len(self._waiting) < MAX_WAITING:
                 self._waiting.setdefault(name, _Waiting(at_s))
-        # Gaps that closed while this went on are told by the next call.
-        self._since_us = began_us - int(self._after_s * 2e6)
+
+    async def _found(
+        self, service: RepairService, source: Source, since_us: int
+    ) -> tuple[list[str], list[str]]:
+        book = await service.gaps()
+        names = await service.concerned(book, since_us, FOREVER_US)
+        seen = set(names)
+        found = [
+            name async for name in unheard(self._config, source, book, since_us, FOREVER_US, seen)
+        ]
+        return names, found
 
     async def _one(self, service: RepairService, name: str, book: GapBook) -> None:
-        """Repair a conversation, or let it wait again."""
+        """Repair a conversation, or let it wait again.
+
+        Raises:
+            AuthError, ConfigError, StorageError: It is not this conversation that fails.
+        """
         waiting = self._waiting[name]
-        try:
-            result = await service.repair(name, book)
-            outcome, error = result.outcome, result.error
-        except StenoError as exc:
-            outcome, error = Outcome.FAILED, exc.error_class
+        result = await service.repair(name, book)
+        outcome, error = result.outcome, result.error
         if outcome in GOOD or outcome is Outcome.PURGED or outcome is Outcome.PARTLY:
             del self._waiting[name]
             return

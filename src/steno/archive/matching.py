@@ -17,7 +17,9 @@ _WORD: Final = re.compile(
 )
 _MAX_PLACES: Final = 48
 """Places of one segment that are looked at."""
-_MAX_TOKENS_TRIED: Final = 12
+_MAX_TOKENS_TRIED: Final = 24
+_MAX_SCANNED: Final = 512
+"""Places of a segment's rarest word that are looked at: of more, nobody can say which it is."""
 _MAX_OTHER: Final = 2
 
 Words = list[int]
@@ -57,7 +59,7 @@ def exact(
 
     Args:
         most: Find no more than that.
-        near: Of too many, those nearest to it.
+        near: Of too many, those nearest to it; without, too many are none.
     """
     rarest: tuple[int, int, int, list[int]] | None = None  # first, last, offset, places
     for offset, word in enumerate(words[:_MAX_TOKENS_TRIED]):
@@ -73,9 +75,12 @@ def exact(
     if rarest is None:
         return []
     first, last, offset, places = rarest
-    if last - first > 4 * _MAX_PLACES and near is not None:
+    if last - first > _MAX_SCANNED:
+        if near is None:
+            return []
         middle = bisect_left(places, near + offset, first, last)
-        first, last = max(first, middle - 2 * _MAX_PLACES), min(last, middle + 2 * _MAX_PLACES)
+        half = _MAX_SCANNED // 2
+        first, last = max(first, middle - half), min(last, middle + half)
     size, found = len(words), list[int]()
     for at in range(first, last):
         start = places[at] - offset
