@@ -77,31 +77,32 @@ async def _torn(one: Rig) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-async def test_the_harness_catches_planted_bugs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bug", "place", "seen"),
+    [
+        ("-", "submit.after", set()),
+        ("late-intent", "submit.after", {"twice", "keys_twice"}),
+        ("resubmit", "submit.after", {"twice", "keys_twice"}),
+        ("audit-twice", "audit.after", {"audit"}),
+        ("audit-lost", "audit.before", {"audit"}),
+        ("late-file", "end.after", {"files"}),
+        ("torn-file", "file.middle", {"torn"}),
+        ("no-hook", "hook.after", {"webhooks"}),
+        ("forged", "hook.after", {"webhooks"}),
+        ("other-key", "record.after", {"records"}),
+        ("no-redaction", "settle.after", {"leaks"}),
+    ],
+)
+async def test_the_harness_catches_a_planted_bug(
+    tmp_path: Path, bug: str, place: str, seen: set[str]
+) -> None:
     """Each breaks one promise, and is found out by one kill; an honest product is not."""
-    cases = {
-        ("-", "submit.after"): set(),
-        ("late-intent", "submit.after"): {"twice", "keys_twice"},
-        ("resubmit", "submit.after"): {"twice", "keys_twice"},
-        ("audit-twice", "audit.after"): {"audit"},
-        ("audit-lost", "audit.before"): {"audit"},
-        ("late-file", "end.after"): {"files"},
-        ("torn-file", "file.middle"): {"torn"},
-        ("no-hook", "hook.after"): {"webhooks"},
-        ("forged", "hook.after"): {"webhooks"},
-        ("other-key", "record.after"): {"records"},
-        ("no-redaction", "settle.after"): {"leaks"},
-    }
-    found = await asyncio.gather(*(_found_out(tmp_path, *case) for case in cases))
-    broken = dict(zip(cases, found, strict=True))
-    for case, seen in cases.items():
-        assert seen <= broken[case], (case, broken[case])
-        assert seen or not broken[case]
+    broken = await _found_out(tmp_path, bug, place)
+    assert seen <= broken
+    assert seen or not broken
 
 
 async def _found_out(folder: Path, bug: str, place: str) -> set[str]:
-    folder = folder / bug
-    folder.mkdir()
     command = planted(bug, f"{place}:3")
     async with rig(
         folder, 8, clock=QUICK, trouble={"keys": False}, command=command, hooks=True
