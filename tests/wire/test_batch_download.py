@@ -135,7 +135,8 @@ def test_a_202_may_say_nothing(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://store/file", "https://user:pass@store/", "https:///x", "nowhere", "https://a b/", 7]
+    "url",
+    ["ftp://store/file", "https://user:pass@store/", "https:///x", "nowhere", "https://a b/", 7],
 )
 def test_an_address_that_is_none_is_refused_without_being_told(url: Any) -> None:
     """Only the web's schemes, a host, and no credentials in it."""
