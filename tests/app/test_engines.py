@@ -401,6 +401,16 @@ async def test_jobs_of_another_engine_are_told_and_stay(tmp_path: Path) -> None:
         assert [job.has_ended for job in run.jobs()] == [False]
 
 
+async def test_an_engine_that_cannot_be_had_leaves_no_jobs(tmp_path: Path) -> None:
+    """They would be in the way of every later run with another engine."""
+    async with running(tmp_path) as run:
+        (one,) = some(run, 1)
+        run.speech = ""
+        with pytest.raises(ConfigError, match="no recogniser"):
+            await run.go(one)
+        assert run.jobs() == []
+
+
 @pytest.mark.soak
 async def test_an_engine_in_this_process_hears_the_voices_of_the_simulator(
     tmp_path: Path,

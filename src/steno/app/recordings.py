@@ -182,14 +182,19 @@ async def transcribe(
             config, state, stack, telemetry=telemetry, features=(), extras=(webhooks,)
         )
         ends.bind(delivery.store)
+        pace = Pace(config.transcribe.per_minute, clock=time.monotonic)
+        # Before any job is stored: those of an engine that cannot be had would be in the way of
+        # every later run.
+        api_of = await engine_of(
+            config, platform, state, stack, telemetry=telemetry, turn=pace.turn
+        )
         added = await add_jobs(store, lines, host_group=group, options=options)
         before = await store.counts()
         waiting = before.total - before.ended
         comparison = _Comparison(options.reference)
-        pace = Pace(config.transcribe.per_minute, clock=time.monotonic)
         service = RecordingsService(
             store,
-            await engine_of(config, platform, state, stack, telemetry=telemetry, turn=pace.turn),
+            api_of,
             machine_of(config),
             Surroundings(
                 records=delivery.store,
