@@ -127,7 +127,7 @@ async def test_redirects_are_followed_so_far_and_no_further(tmp_path: Path) -> N
             await downloads.read(Link(f"{base}/a?left={MAX_REDIRECTS + 1}"), max_bytes=10)
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/", ""])
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/", "", "http://["])
 async def test_a_redirect_leads_to_no_other_scheme(tmp_path: Path, target: str) -> None:
     """Nor for ever to itself."""
     async with store(tmp_path, says(302, Location=target)) as (downloads, base):

@@ -334,7 +334,7 @@ class Downloads:
             response.close()
             if status not in _REDIRECTS:
                 raise _refusal(status)
-            was_safe, url = url.startswith("https:"), urljoin(url, target)
+            was_safe, url = url.startswith("https:"), _joined(url, target)
             if was_safe and not url.startswith("https:"):
                 raise ProtocolError("a download was redirected to plain http")
         raise ProtocolError("a download was redirected too often", limit=MAX_REDIRECTS)
@@ -348,6 +348,13 @@ class Downloads:
             trust_env=False,
         )
         return self._session
+
+
+def _joined(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise ProtocolError("a download was redirected to what is no address") from None
 
 
 def _refusal(status: int) -> StenoError:
