@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from steno.adapters.state_dir import StateDir
-from steno.adapters.store_sqlite import OutboxReader, SqliteStore, StoreSettings, writing
+from steno.adapters.store_sqlite import OutboxReader, SqliteStore, StoreSettings, erase, writing
 from steno.app.platform import utc_us
 from steno.app.repair import Repaired, Wanted, repair
 from steno.archive.repair import Outcome, Result
@@ -381,6 +381,34 @@ async def test_a_conversation_inside_a_gap_is_found_if_it_is_followed(tmp_path: 
         assert done.tally.filled == done.tally.expected > 0
         await run.repair(queues=(str(uuid.uuid4()),))
         assert not {one.conversation for one in run.results if one.filled}
+
+
+async def test_everything_heard_in_a_time_is_looked_at_when_asked_for(tmp_path: Path) -> None:
+    """Without any gap."""
+    async with Simulator("quiet", archive=PLAIN) as sim:
+        run = Run(tmp_path, sim)
+        turns = run.turns()
+        at_us = turns[-1].at_ms * 1000
+        heard = [run.sentence(turn) for turn in turns[:-2]]
+        await run.store(heard, now_us=lambda: at_us)
+        await run.repair(Wanted(from_us=at_us - 1000))
+        assert not run.results
+        done = await run.repair(Wanted(from_us=at_us - 1000, everything=True))
+        assert done.is_whole
+        assert run.result.filled == 2
+
+
+async def test_an_erased_conversation_is_not_brought_back(tmp_path: Path) -> None:
+    """Not even when it is named."""
+    async with Simulator("quiet", archive=PLAIN) as sim:
+        run = Run(tmp_path, sim)
+        await run.live({3}, gap=(3, 3))
+        with writing(run.state.database) as db:
+            erase(db, NAME, at_us=utc_us())
+        await run.repair(Wanted(ids=(NAME,), everything=True))
+        assert run.result.outcome is Outcome.PURGED
+        with OutboxReader(run.state.database) as reader:
+            assert not reader.records(NAME)
 
 
 async def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:

@@ -260,6 +260,14 @@ def test_nothing_heard_is_everything_lost() -> None:
     assert lost(judge(said, [], [Span(ZERO_US, ZERO_US + 10)], dated=True)) == [0, 1]
 
 
+def test_where_nothing_was_heard_times_count_from_the_gap() -> None:
+    """A transcript without dates, of a conversation inside a gap."""
+    said = segments(["good morning", "hello there"], zero_us=0)
+    judged = judge(said, [], [Span(ZERO_US, ZERO_US + 10**9)], dated=False)
+    assert [one.verdict for one in judged] == [Verdict.IN_GAP] * 2
+    assert [one.started_us for one in judged] == [ZERO_US, ZERO_US + 2_000_000]
+
+
 def test_words_are_compared_without_case_and_signs() -> None:
     """Masks of either form are one word."""
     assert words_of("It's [PHONE] [REDACTED], e-mail!") == ["its", "[]", "e", "mail"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from pathlib import Path
 
 import pytest
 
 from faults.gateway_rig import until
-from faults.repair_rig import FAMILIES, Family, Repairing, repairing
+from faults.repair_rig import FAMILIES, Family, Repairing, calls, repairing
 
 
 async def torn(one: Repairing) -> None:
@@ -113,3 +114,37 @@ async def test_live_delivery_repairs_itself(tmp_path: Path, family: Family) -> N
         restored = one.restored(pages=pages)
         restored.kept()
         assert filled == restored.filled > 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_many_gaps_are_repaired_to_the_last_word(tmp_path: Path, family: Family) -> None:
+    """The full count: five kills and ten dropped sockets over longer conversations."""
+    draw = random.Random(7)
+    scenario = calls(conversations=12, fragments=900, rate=120.0)
+    async with repairing(tmp_path, family, scenario) as one:
+        for number in range(15):
+            await one.heard(draw.randint(10, 40))
+            if one.is_over():
+                break
+            if number % 3:
+                one.sim.inject(kind="drop", code=1012)
+            else:
+                one.live.kill()
+                await asyncio.sleep(draw.uniform(0.0, 2.0))
+                await one.follow()
+        await one.ended()
+        await asyncio.sleep(1.3)
+        assert await one.live.stop() == 0
+        live = one.restored().heard_live
+        code, totals, _ = await one.repair()
+        assert code == 0, (one.log.read_text()[-2000:], totals)
+        restored = one.restored()
+        restored.kept()
+        said = 12 * 900
+        print(  # noqa: T201  # the figures, shown by -s
+            f"{family}: {restored.gaps} gaps, {said} fragments said, {said - live} not heard live; "
+            f"{totals['expected']} segments: {totals['delivered_live']} live, {totals['filled']} "
+            f"filled in, ratio {totals['ratio']}"
+        )

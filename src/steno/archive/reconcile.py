@@ -406,8 +406,12 @@ def _judged(
         at = bisect_right(starts, to_us) - 1
         is_in_gap = at >= 0 and gaps[at].to_us >= from_us
         if distance is None:  # between its neighbours; it lasts as long as the transcript says
-            begin = from_us if from_us > 0 else max(0, to_us if to_us < FOREVER_US else 0)
-            from_us, to_us = begin, begin + max(0, segment.ended_us - segment.started_us)
+            lasts_us = max(0, segment.ended_us - segment.started_us)
+            if from_us <= 0 and to_us >= FOREVER_US:  # nothing was heard: from the first gap on
+                from_us = segment.started_us + (gaps[0].from_us + MARGIN_US if gaps else 0)
+            elif from_us <= 0:
+                from_us = to_us
+            to_us = from_us + lasts_us
         verdict = Verdict.IN_GAP if is_in_gap else Verdict.OUTSIDE
         judged.append(Judged(verdict, max(0, from_us), max(0, to_us)))
     return judged

@@ -411,7 +411,9 @@ class RepairService:
             )
         )
         # An end in the middle must not leave it open whether this is stored.
-        await asyncio.shield(records.submit(Commit(drafts)))
+        stored = await asyncio.shield(records.submit(Commit(drafts)))
+        if not stored:  # it was erased: nothing of it is taken in again
+            return Result(conversation, Outcome.PURGED)
         self._count(conversation, counts, before, result.filled)
         return result
 
