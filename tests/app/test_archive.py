@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -312,6 +313,50 @@ async def test_one_conversation_does_not_take_the_others(tmp_path: Path) -> None
     }
     assert "words" not in "".join(one.detail for one in run.results)
     assert list(run.objects()) == ["conv-1.json"]
+
+
+class Opening:
+    """A store that is being asked for a writer, until it may answer."""
+
+    def __init__(self) -> None:
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.aborted = 0
+
+    def manifest(self, key: str, *, conversation: str = "") -> None:
+        """Nothing is archived."""
+
+    def writer(self, item: object) -> Opening:
+        """Return one, in a while."""
+        self.asked.set()
+        assert self.may_answer.wait(10)
+        return self
+
+    def abort(self) -> None:
+        """Count."""
+        self.aborted += 1
+
+
+async def test_what_is_opened_while_the_run_is_stopped_is_given_up(tmp_path: Path) -> None:
+    """A claim that nobody gives back would be in the way of the next run."""
+    run, store = Run(tmp_path, None), Opening()
+    config = run.config()
+    around = Surroundings(
+        source=Elsewhere(b""),
+        workshop=Shop(config, run.options(), place_of(config)),
+        telemetry=LogTelemetry(level="error"),
+        now=lambda: "2026-01-05T10:00:00Z",
+        store=store,  # type: ignore[arg-type]  # no more is asked of it
+    )
+
+    async def ids() -> AsyncGenerator[str, None]:
+        yield "conv-1"
+
+    going = asyncio.create_task(ArchiveService(around).run(ids(), run.stop))
+    await asyncio.to_thread(store.asked.wait, 10)
+    run.stop.set()
+    asyncio.get_running_loop().call_later(0.02, store.may_answer.set)
+    await going
+    assert store.aborted == 1
 
 
 async def test_refused_credentials_end_the_run(tmp_path: Path) -> None:

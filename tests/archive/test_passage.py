@@ -204,6 +204,54 @@ def test_redaction_reaches_archive_and_listing(people_first: bool) -> None:
     assert len(run.archived["transcript"]) == len(run.listed) == 4
 
 
+class Watching:
+    """An observer that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, float, str]] = []
+        self.roles: list[str] = []
+
+    def add(
+        self, batch: Any, starts: Any, ends: Any, roles: Any
+    ) -> None:  # Any: as the pass has it
+        """Keep text, start, and role as far as it is known."""
+        del ends
+        for segment, start in zip(batch, starts, strict=True):
+            role = roles.get(segment.speaker_id, Role.UNKNOWN)
+            self.seen.append((segment.text, float(start), role.value))
+
+    def finish(self, roles: Any) -> None:  # Any: likewise
+        """Keep the speakers that have a role."""
+        self.roles = sorted(roles)
+
+
+@pytest.mark.parametrize("people_first", [True, False])
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("kept", [None, Criteria(roles=frozenset({Role.CUSTOMER}))])
+def test_observers_see_what_is_archived_once(
+    people_first: bool, early: bool, kept: Criteria | None
+) -> None:
+    """In its order, whoever waits for roles; with roles where they ask for them."""
+    watching = Watching()
+    settings = PassageSettings(kept=kept, roles_early=early)
+    run = Run(observers=[watching], settings=settings, lists=False)
+    run.over(body_of(number_turns(), people_first=people_first))
+    archived = [(turn["text"], turn["start_time"]) for turn in run.archived["transcript"]]
+    assert [one[:2] for one in watching.seen] == archived
+    assert len(archived) == (4 if kept is None else 2)
+    assert watching.roles == ["a", "c", "s"]
+    if early:
+        roles = [role_of(turn) for turn in run.archived["transcript"]]
+        assert [one[2] for one in watching.seen] == roles
+
+
+def test_what_is_held_at_the_end_is_not_lost() -> None:
+    """A number that may go on is held until the transcript is over."""
+    run = Run(redaction=SegmentRedaction(Redactor()))
+    passed = run.over(body_of(number_turns()[:1], people_first=True))
+    assert len(run.archived["transcript"]) == len(run.listed) == passed.summing.turns == 1
+
+
 def test_numbers_in_names_and_labels_are_redacted_too() -> None:
     """A participant may be named by a telephone number."""
     people = [
@@ -272,9 +320,22 @@ def test_a_truncated_file_keeps_what_is_complete_only_if_told_so(step: int) -> N
         Run().over(cut, step)
     assert caught.value.fields["offset"] == len(cut)
     run = Run(settings=PassageSettings(keep_truncated=True))
+    with pytest.raises(RemoteProtocolError):  # what is not to be altered is whole or nothing
+        Run(as_it_came=True, settings=PassageSettings(keep_truncated=True)).over(cut, step)
     passed = run.over(cut, step)
     assert passed.truncated_at == len(cut)
     assert len(run.archived["transcript"]) == len(run.listed) == passed.summing.turns == 3
+
+
+@pytest.mark.parametrize("step", [5, 1 << 20])
+def test_what_stands_behind_a_fault_is_not_looked_at(step: int) -> None:
+    """However whole it looks: nobody knows what is between."""
+    body = body_of(number_turns(), people_first=True)
+    at = body.index(b'{"start_time": 2.0')
+    run = Run(settings=PassageSettings(keep_truncated=True))
+    passed = run.over(body[:at] + b"@" + body[at:], step)
+    assert passed.truncated_at == at
+    assert len(run.archived["transcript"]) == passed.fields.segments == 2
 
 
 def test_no_transcript_at_all_is_an_empty_one() -> None:

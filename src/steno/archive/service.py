@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
@@ -308,7 +309,7 @@ class ArchiveService:
             if known is not None:
                 return known
         item = await _blocking(around.workshop.item, found)
-        writer = await _blocking(around.store.writer, item)
+        writer = await _opening(partial(around.store.writer, item), lambda one: one.abort())
         location = around.store.url_of(item.key)
         blocks = around.source.download(found, self._progress())
         return await self._passed(found, blocks, writer, location)
@@ -336,7 +337,8 @@ class ArchiveService:
             if writer is not None:
                 undo.push_async_callback(_blocking, writer.abort)  # it may ask the store
             payload = writer.write if writer is not None else None
-            work = await _blocking(self._around.workshop.begin, found, payload, again=False)
+            begin = partial(self._around.workshop.begin, found, payload, again=False)
+            work = await _opening(begin, lambda one: one.give_up())
             stack.callback(work.give_up)
             closing = getattr(blocks, "aclose", None)
             if closing is not None:
@@ -470,6 +472,18 @@ async def _blocking(call: Callable[_P, _T], *args: _P.args, **more: _P.kwargs) -
         if not working.cancelled():
             working.exception()  # whoever gave up does not want to know
         raise
+
+
+async def _opening(call: Callable[[], _T], undo: Callable[[_T], None]) -> _T:
+    """Open something from a thread; when cancelled meanwhile, undo it."""
+    opened: list[_T] = []
+    try:
+        await _blocking(lambda: opened.append(call()))
+    except asyncio.CancelledError:
+        for one in opened:
+            await _blocking(undo, one)
+        raise
+    return opened[0]
 
 
 async def _set(stop: asyncio.Event) -> None:
