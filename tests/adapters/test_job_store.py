@@ -22,7 +22,9 @@ from steno.adapters.job_store import (
     JobReader,
     JobStoreSettings,
     SqliteJobStore,
+    erasing,
     leave_wish,
+    purge_jobs,
     rows,
 )
 from steno.errors import IntegrityError, ObjectMissing, StorageError, StorageFull
@@ -232,6 +234,27 @@ async def test_a_job_is_shown_by_the_beginning_of_its_id(tmp_path: Path) -> None
                     reader.show(prefix)
             assert reader.counts().total == 40
             assert len(reader.page(limit=7)) == 7
+
+
+async def test_only_old_jobs_of_which_everybody_was_told_are_purged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces, with their wishes."""
+    monkeypatch.setattr(erasing, "PURGED_AT_ONCE", 1)
+    path = tmp_path / "jobs.db"
+    jobs = [some_job(n) for n in range(5)]
+    async with opened(path) as store:
+        await store.add(jobs)
+        await store.wish(WishKind.CANCEL, job_id=jobs[0].id)
+        for job, ended_us in ((jobs[0], 10), (jobs[1], 11), (jobs[2], 99), (jobs[4], 12)):
+            await store.move(after(job, state=JobState.FAILED, ended_us=ended_us))
+        for job in jobs[:3]:
+            await store.settle(job.id)
+        assert purge_jobs(path, ended_before_us=50) == 2
+        assert purge_jobs(path, ended_before_us=50) == 0
+        left = [each.job.id for each in await store.page()]
+        assert left == [jobs[2].id, jobs[3].id, jobs[4].id]
+        assert await store.wishes(limit=9) == []
 
 
 async def test_facts_are_read_beside_the_jobs(tmp_path: Path) -> None:

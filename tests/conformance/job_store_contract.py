@@ -246,17 +246,3 @@ class JobStoreContract:
             await store.add([some_job(0), some_job(1, due_us=NOW_US + 10**15)])
             assert await store.clamp(NOW_US + 5) == 1
             assert len(await store.due(NOW_US + 5, limit=9)) == 2
-
-    async def test_only_old_ended_jobs_are_purged(self) -> None:
-        """In pieces, with their wishes."""
-        async with self.opened() as store:
-            jobs = [some_job(n) for n in range(4)]
-            await store.add(jobs)
-            await store.wish(WishKind.CANCEL, job_id=jobs[0].id)
-            for job, ended_us in ((jobs[0], 10), (jobs[1], 11), (jobs[2], 99)):
-                await store.move(after(job, state=JobState.FAILED, ended_us=ended_us))
-            assert await store.purge(ended_before_us=50, limit=1) == 1
-            assert await store.purge(ended_before_us=50) == 1
-            assert await store.purge(ended_before_us=50) == 0
-            assert [each.job.id for each in await store.page()] == [jobs[2].id, jobs[3].id]
-            assert await store.wishes(limit=9) == []

@@ -477,3 +477,8 @@ def test_the_table_lets_nothing_out_of_an_end() -> None:
         assert may_move(state, JobState.FAILED) is (state not in ENDED)
         if state in ENDED:
             assert not MOVES[state]
+
+
+def test_a_job_is_planned_with_redaction() -> None:
+    """Whoever leaves it away says so."""
+    assert a_job().redact

@@ -1,4 +1,4 @@
-"""``steno jobs``: look at transcription jobs; pause, resume or cancel them.
+"""``steno jobs``: look at transcription jobs; pause, resume, cancel or forget them.
 
 Nothing here needs the process that carries jobs out, and nothing disturbs it: lists are read
 beside it, and wishes are left for it (or for the next one).
@@ -33,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Look at transcription jobs; pause, resume or cancel them.",
+    help="Look at transcription jobs; pause, resume, cancel or forget them.",
 )
 
 JobArgument = Annotated[
@@ -56,6 +56,7 @@ class Listed(StrEnum):
 
 
 _PAGE = 500
+_DAY_US = 86_400_000_000
 
 app.command("report")(report)
 
@@ -197,6 +198,42 @@ def cancel(
     Example: steno jobs cancel --batch march
     """
     _leave("cancel", job, batch, _store(config, state_dir, log_level), Output(json=json))
+
+
+@app.command()
+def purge(
+    before_days: Annotated[
+        float, typer.Option(min=3, help="Only what ended longer ago than this.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    state_dir: StateDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Forget jobs that ended long ago; what they wrote and the audit log stay.
+
+    Asked for again, their recordings are transcribed again. Three days at least: webhooks are
+    tried for more than one. Exits 5 when there was none.
+
+    Example: steno jobs purge --before-days 400 --yes
+    """
+    import time
+
+    from steno.adapters.job_store import purge_jobs
+
+    path = _store(config, state_dir, log_level)
+    if not yes and not typer.confirm("Forget these jobs for good?", err=True):
+        raise typer.Exit(ExitCode.USAGE)
+    before_us = time.time_ns() // 1000 - int(before_days * _DAY_US)
+    count = purge_jobs(path, ended_before_us=before_us)
+    out = Output(json=json)
+    if json:
+        out.result({"purged": count})
+    else:
+        out.line(f"{count} jobs forgotten")
+    if not count:
+        raise typer.Exit(ExitCode.NOTHING_FOUND)
 
 
 def _leave(

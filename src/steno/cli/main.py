@@ -33,7 +33,7 @@ COMMANDS: Final[dict[str, Lazy]] = {
     "archive": Lazy("archive", "archive", "Archive stored transcripts, aligned and summed up."),
     "archived": Lazy("archived", "app", "List, get back or verify archived transcripts."),
     "repair": Lazy("repair", "repair", "Fill in what live delivery has missed in its gaps."),
-    "jobs": Lazy("jobs", "app", "List, show, pause, resume or cancel transcription jobs."),
+    "jobs": Lazy("jobs", "app", "List, show, pause, resume, cancel or purge transcription jobs."),
     "audit": Lazy("audit", "app", "Verify the audit log of transcription jobs, or show its key."),
     "run": Lazy("live", "run", "Run everything the configuration enables, in one process."),
     "stt": Lazy("stt", "stt", "Serve speech-to-text over gRPC."),

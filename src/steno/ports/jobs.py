@@ -253,6 +253,3 @@ class JobStore(Protocol):
 
         For a start after the clock was set back: no job may sleep until the old time comes.
         """
-
-    async def purge(self, *, ended_before_us: int, limit: int = 1000) -> int:
-        """Delete at most ``limit`` jobs that ended before a time; return how many."""

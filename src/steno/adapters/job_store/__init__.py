@@ -5,7 +5,7 @@ beside it, ``leave_wish`` asks the owner to pause, resume or cancel, and ``delet
 Results are not in it.
 """
 
-from steno.adapters.job_store.erasing import delete_jobs, jobs_about
+from steno.adapters.job_store.erasing import delete_jobs, jobs_about, purge_jobs
 from steno.adapters.job_store.reader import JobReader, leave_wish
 from steno.adapters.job_store.store import JobStoreSettings, SqliteJobStore
 
@@ -16,4 +16,5 @@ __all__ = [
     "delete_jobs",
     "jobs_about",
     "leave_wish",
+    "purge_jobs",
 ]

@@ -1,9 +1,10 @@
-"""Deleting jobs on request of a person, beside the process that owns them or without one."""
+"""Deleting jobs that a person wants erased or are old, beside their owner or without one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import apsw
 
@@ -13,6 +14,8 @@ from steno.adapters.job_store.database import rows as fetched
 from steno.adapters.job_store.reader import JobReader
 from steno.errors import ObjectMissing, StorageError
 from steno.ports.jobs import Job
+
+PURGED_AT_ONCE: Final = 1000
 
 
 def jobs_about(path: Path, name: str) -> list[Job]:
@@ -57,3 +60,29 @@ def delete_jobs(path: Path, job_ids: Sequence[str]) -> int:
             fix="Run the command again in a moment.",
         )
     return count
+
+
+def purge_jobs(path: Path, *, ended_before_us: int) -> int:
+    """Delete jobs that ended before a time and of which everybody was told; return how many.
+
+    In pieces, so that an owner beside it never waits for long.
+
+    Raises:
+        ObjectMissing: There are no jobs.
+        StorageError: Not all were deleted; again, the rest is.
+    """
+    with JobReader(path):  # refuses what is missing, or of another version
+        pass
+    db = connect(path)
+    gone = 0
+    try:
+        while True:
+            with transaction(db):
+                count = rows.purge(db, ended_before_us, PURGED_AT_ONCE)
+            gone += count
+            if count < PURGED_AT_ONCE:
+                return gone
+    except apsw.Error as exc:
+        raise mapped(exc) from exc
+    finally:
+        db.close(True)

@@ -138,10 +138,11 @@ def clamp(db: apsw.Connection, latest_us: int) -> int:
 
 
 def purge(db: apsw.Connection, ended_before_us: int, limit: int) -> int:
-    """Delete jobs that ended before a time, oldest first; return how many."""
+    """Delete settled jobs that ended before a time, oldest first; return how many."""
     db.execute(
         "DELETE FROM jobs WHERE position IN (SELECT position FROM jobs"  # noqa: S608
-        f" WHERE state IN ({_ENDED}) AND ended_us < ? ORDER BY position LIMIT ?)",
+        f" WHERE state IN ({_ENDED}) AND is_settled = 1 AND ended_us < ?"
+        " ORDER BY position LIMIT ?)",
         (ended_before_us, limit),
     )
     gone = int(db.changes())

@@ -184,14 +184,6 @@ class SqliteJobStore:
         """
         return await self._change(lambda db: rows.clamp(db, latest_us))
 
-    async def purge(self, *, ended_before_us: int, limit: int = 1000) -> int:
-        """Delete jobs that ended before a time; see ``ports.jobs.JobStore``.
-
-        Raises:
-            StorageError: Nothing was deleted.
-        """
-        return await self._change(lambda db: rows.purge(db, ended_before_us, limit))
-
     async def _change(self, apply: Callable[[apsw.Connection], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         with self._lock:
