@@ -260,6 +260,19 @@ def test_nothing_heard_is_everything_lost() -> None:
     assert lost(judge(said, [], [Span(ZERO_US, ZERO_US + 10)], dated=True)) == [0, 1]
 
 
+def test_a_gap_lasts_until_the_conversation_is_heard_again() -> None:
+    """Silence after it is its doing; what is missing later is not."""
+    texts = [f"sentence number {n} of all" for n in range(300)]
+    said = segments(texts)
+    kept = [n for n in range(300) if not 50 <= n < 150 and n != 220]
+    gap = Span(ZERO_US + 2_000_000 * 50, ZERO_US + 2_000_000 * 51)
+    judged = judge(said, sentences(said, kept), [gap], dated=True)
+    assert [n for n, one in enumerate(judged) if one.verdict is Verdict.IN_GAP] == list(
+        range(50, 150)
+    )
+    assert judged[220].verdict is Verdict.OUTSIDE
+
+
 def test_where_nothing_was_heard_times_count_from_the_gap() -> None:
     """A transcript without dates, of a conversation inside a gap."""
     said = segments(["good morning", "hello there"], zero_us=0)

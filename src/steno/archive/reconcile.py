@@ -132,7 +132,7 @@ def judge(
     for lane in lanes:
         lane.align(distance)
         lane.tell(places)
-    return _judged(said, places, _merged(gaps), distance)
+    return _judged(said, places, _merged(_until_heard(gaps, heard)), distance)
 
 
 # --- lanes -----------------------------------------------------------------------------------
@@ -369,6 +369,19 @@ def _distance(found: list[int], *, dated: bool) -> int | None:
     middle = round(median(found))
     near = sum(abs(one - middle) <= TOLERANCE_US // 2 for one in found)
     return middle if near >= 0.9 * len(found) else None
+
+
+def _until_heard(gaps: Sequence[Span], heard: Sequence[Heard]) -> list[Span]:
+    """Return gaps up to where the conversation was heard again.
+
+    Who is connected again may hear of a conversation under way only with its next event.
+    """
+    starts = sorted(one.started_us for one in heard if one.started_us)
+    longer = []
+    for gap in gaps:
+        at = bisect_right(starts, gap.to_us)
+        longer.append(Span(gap.from_us, starts[at] if at < len(starts) else FOREVER_US))
+    return longer
 
 
 def _merged(gaps: Sequence[Span]) -> list[Span]:
