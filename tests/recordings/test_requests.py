@@ -313,3 +313,13 @@ def test_two_conversations_for_one_recording_are_refused() -> None:
     """Neither is guessed to be right."""
     told = TranscriptionRequest(f"{ID}/{ID}", conversation_id=OTHER)
     assert check(told, NEEDY).request is None
+
+
+def test_arguments_are_told_as_such() -> None:
+    """Nobody looks for the first line of what is no file."""
+    defaults = TranscriptionRequest("", webhook="http://example.com/")
+    good, again = read_arguments([ID, ID], RULES, defaults)
+    assert isinstance(good, GoodLine)
+    assert isinstance(again, RepeatedLine)
+    assert (good.place, good.line, len(good.warnings)) == ("argument", 1, 1)
+    assert (again.place, again.line, again.first) == ("argument", 2, 1)

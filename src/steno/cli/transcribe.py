@@ -349,9 +349,9 @@ class _Lines:
         if isinstance(line, BadLine):
             texts = [str(problem) for problem in line.problems]
         elif isinstance(line, GoodLine):
-            texts = [f"line {line.line}: {warning}" for warning in line.warnings]
+            texts = [f"{line.place} {line.line}: {warning}" for warning in line.warnings]
         else:
-            texts = [f"line {line.line}: asked for on line {line.first} already"]
+            texts = [f"{line.place} {line.line}: asked for by {line.place} {line.first} already"]
         for text in texts:
             self._count += 1
             if self._count <= _MAX_TOLD:

@@ -147,11 +147,12 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class GoodLine(msgspec.Struct, frozen=True, gc=False):
-    """A request, and the line it stands on (from 1; for arguments the place among them)."""
+    """A request, and the line it stands on (from 1), or the argument: ``place`` says which."""
 
     line: int
     request: TranscriptionRequest
     warnings: tuple[str, ...] = ()
+    place: str = "line"
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -162,10 +163,11 @@ class BadLine(msgspec.Struct, frozen=True):
 
 
 class RepeatedLine(msgspec.Struct, frozen=True, gc=False):
-    """A line that asks for what line ``first`` has asked for already: left out."""
+    """A line (or argument) that asks for what ``first`` has asked for already: left out."""
 
     line: int
     first: int
+    place: str = "line"
 
 
 Line = GoodLine | BadLine | RepeatedLine
@@ -366,9 +368,9 @@ def _checked(
         if checked.request is None:
             yield BadLine(number, checked.problems)
         elif (first := seen.setdefault(checked.request, number)) != number:
-            yield RepeatedLine(number, first)
+            yield RepeatedLine(number, first, place)
         else:
-            yield GoodLine(number, checked.request, checked.warnings)
+            yield GoodLine(number, checked.request, checked.warnings, place)
 
 
 def _as_errors(problems: ConfigProblems) -> tuple[ConfigError, ...]:
