@@ -213,6 +213,23 @@ async def test_a_job_that_fails_is_told_everywhere(
     assert {each.recording_id: each.error for each in run.records()} == {bad: error, good: ""}
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"), [(400, "bad_request"), (403, "forbidden"), (404, "recording_missing")]
+)
+async def test_a_recording_that_is_refused_fails_alone_and_at_once(
+    tmp_path: Path, status: int, reason: str
+) -> None:
+    """One try, its reason, and the others go on; only 401 concerns them all."""
+    ids = some_ids(3)
+    async with JobServer().running() as server:
+        server.submit_faults.append(status)
+        run = Run(tmp_path, server)
+        outcome = await run.go(ids)
+    assert outcome.tally.states == Counter(completed=2, failed=1)
+    assert outcome.tally.reasons == {reason: 1}
+    assert sorted(job.submissions for job in run.jobs()) == [1, 1, 1]
+
+
 async def test_unreadable_words_are_left_out_or_fail_the_job_by_option(tmp_path: Path) -> None:
     """Left out by default; either way told by place and field."""
     server = JobServer()
