@@ -28,6 +28,9 @@ async def kill_gateway(one: Rig, kills: int, draw: random.Random) -> None:
         else:
             await one.gateway.connected()
             await asyncio.sleep(draw.uniform(0.0, 0.5))
+            # On a busy machine it may not have run for a while, and have read nothing: what was
+            # written meanwhile is no loss of its own. When it has answered, it has run.
+            await one.gateway.page("/healthz")
         one.gateway.kill()
 
 
@@ -56,7 +59,7 @@ async def killed(folder: Path, victim: str, kills: int, command: tuple[str, ...]
         return verdict
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(300)
 async def test_nothing_is_lost_when_the_gateway_is_killed(tmp_path: Path) -> None:
     """20 kills at any moment: what is stored arrives once, what is not lies in a gap record."""
     verdict = await killed(tmp_path, "gateway", 20, GATEWAY)
@@ -66,7 +69,7 @@ async def test_nothing_is_lost_when_the_gateway_is_killed(tmp_path: Path) -> Non
     assert len(verdict.in_window) + len(verdict.in_gap) < 0.2 * verdict.sent
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(300)
 async def test_nothing_is_lost_when_the_consumer_is_killed(tmp_path: Path) -> None:
     """20 kills of the consumer: every fragment arrives, once and in order."""
     verdict = await killed(tmp_path, "consumer", 20, GATEWAY)
@@ -85,7 +88,7 @@ async def test_nothing_is_lost_over_many_kills(tmp_path: Path, victim: str) -> N
     assert verdict.sent > 5000
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("bug", "seen"),
     [
@@ -125,7 +128,7 @@ async def _found_out(folder: Path, bug: str) -> set[str]:
         return set(one.verdict(witness).broken)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_kill_at_a_named_commit_point_loses_nothing(tmp_path: Path, step: str) -> None:
     """Right before or behind the commit of records, or of what the consumer acknowledged."""

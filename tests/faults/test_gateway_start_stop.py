@@ -21,14 +21,14 @@ def words(gateway: Gateway) -> list[str]:
     return [line for line in gateway.said().splitlines() if not line.startswith("{")]
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 async def test_wrong_credentials_end_it_with_three(tmp_path: Path) -> None:
     """401 for the client: exit code 3, one line that says what to do, no secret in it."""
     async with Simulator(load()) as sim:
         gateway = Gateway(tmp_path, sim, settings={"OAUTH_CLIENT_SECRET": "not-the-secret"})
         gateway.start()
         try:
-            assert await gateway.ended(limit_s=15) == 3
+            assert await gateway.ended(limit_s=60) == 3
         finally:
             gateway.end()
         (line,) = words(gateway)
@@ -37,7 +37,7 @@ async def test_wrong_credentials_end_it_with_three(tmp_path: Path) -> None:
     assert "not-the-secret" not in gateway.said()
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("told", [True, False])
 async def test_a_missing_scope_ends_it_with_three(tmp_path: Path, told: bool) -> None:
     """Whether the token's answer or the upgrade's 403 tells: the scope is named."""
@@ -47,7 +47,7 @@ async def test_a_missing_scope_ends_it_with_three(tmp_path: Path, told: bool) ->
         gateway = Gateway(tmp_path, sim)
         gateway.start()
         try:
-            assert await gateway.ended(limit_s=15) == 3
+            assert await gateway.ended(limit_s=60) == 3
         finally:
             gateway.end()
         (line,) = words(gateway)
