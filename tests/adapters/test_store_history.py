@@ -91,7 +91,7 @@ async def test_a_conversation_has_its_newest_sentences(path: Path, clock: list[i
         found = history.delivered("c")
         nobody = history.delivered("nobody")
     assert [(one.utterance, one.revision) for one in found.sentences] == [("1", 1), ("2", 0)]
-    assert found.backfilled == {record_key("host", "c", "lane", "b")}
+    assert [one.utterance for one in found.backfilled] == ["b"]
     assert found.reconciled is not None
     assert found.reconciled.revision == 1
     assert found.whole

@@ -383,6 +383,25 @@ async def test_a_conversation_inside_a_gap_is_found_if_it_is_followed(tmp_path: 
         assert not {one.conversation for one in run.results if one.filled}
 
 
+async def test_a_transcript_that_was_made_anew_fills_nothing_twice(tmp_path: Path) -> None:
+    """Its segments begin elsewhere now, so their keys are others."""
+    async with Simulator("quiet", archive=PLAIN) as sim:
+        run = Run(tmp_path, sim)
+        turns = run.turns()
+        old = msgspec.structs.replace(
+            run.sentence(turns[3]), utterance="backfill..17", origin=Origin.BACKFILL
+        )
+        at_us = turns[-1].at_ms * 1000
+        await run.store([old], now_us=lambda: at_us)
+        await run.live({3, 4}, gap=(3, 4))
+        assert (await run.repair()).is_whole
+        assert run.result.filled == 1
+        assert [words(one.text) for one in run.filled()] == [
+            words(turns[3].text),
+            words(turns[4].text),
+        ]
+
+
 async def test_everything_heard_in_a_time_is_looked_at_when_asked_for(tmp_path: Path) -> None:
     """Without any gap."""
     async with Simulator("quiet", archive=PLAIN) as sim:

@@ -132,17 +132,17 @@ class Repairing:
         await self.live.event("live.connected")
 
     async def heard(self, more: int) -> None:
-        """Wait until so many more records have been delivered, or everything was said."""
-        goal = self.lines() + more
-        await until(lambda: self.lines() >= goal or self.is_over(), f"{more} more records")
+        """Wait until so many more sentences have been delivered, or everything was said."""
+        goal = self.sentences() + more
+        await until(lambda: self.sentences() >= goal or self.is_over(), f"{more} more sentences")
 
     def is_over(self) -> bool:
         """Tell whether every conversation has ended."""
         return len(self.sim.world.ended_at) == len(self.script.plans)
 
-    def lines(self) -> int:
-        """Give how many records have been delivered."""
-        return self.file.read_bytes().count(b"\n") if self.file.exists() else 0
+    def sentences(self) -> int:
+        """Give how many sentences have been delivered."""
+        return self.file.read_bytes().count(b'"kind":"sentence"') if self.file.exists() else 0
 
     async def ended(self) -> None:
         """Wait until every conversation has ended and its transcript is ready."""

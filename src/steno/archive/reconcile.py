@@ -77,13 +77,18 @@ class Said(msgspec.Struct, frozen=True, gc=False):
 
 
 class Heard(msgspec.Struct, frozen=True, gc=False):
-    """A sentence that live delivery has stored; times are UTC microseconds."""
+    """A sentence that is stored; times are UTC microseconds.
+
+    Attributes:
+        is_live: It was heard; otherwise an earlier repair has filled it in.
+    """
 
     lane: str
     role: str
     text: str
     started_us: int
     ended_us: int
+    is_live: bool = True
 
 
 class Span(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -160,6 +165,7 @@ def _lanes(said: Sequence[Said], heard: Sequence[Heard]) -> Iterator[tuple[list[
         groups.setdefault(name(sentence), ([], []))[1].append(number)
     for segments, sentences in groups.values():
         segments.sort(key=lambda n: said[n].started_us)
+        # What was filled in came late: its time alone tells where it belongs.
         if all(heard[n].started_us for n in sentences):
             sentences.sort(key=lambda n: heard[n].started_us)
         yield segments, sentences
@@ -376,7 +382,7 @@ def _until_heard(gaps: Sequence[Span], heard: Sequence[Heard]) -> list[Span]:
 
     Who is connected again may hear of a conversation under way only with its next event.
     """
-    starts = sorted(one.started_us for one in heard if one.started_us)
+    starts = sorted(one.started_us for one in heard if one.is_live and one.started_us)
     longer = []
     for gap in gaps:
         at = bisect_right(starts, gap.to_us)

@@ -337,10 +337,11 @@ class RepairService:
         spans = book.spans(conversation)
         verdicts = await off_loop(_verdicts, had, taken, spans)
         drafts: list[Draft] = []
+        filled = {record.key for record in had.backfilled}
         live = backfilled = outside = 0
         for one, judged in zip(taken, verdicts, strict=True):
             key = record_key(self._around.host_group, conversation, one.said.lane, one.name)
-            if key in had.backfilled:
+            if key in filled:
                 backfilled += 1
             elif judged.verdict is Verdict.DELIVERED:
                 live += 1
@@ -478,7 +479,8 @@ async def _all(workers: Sequence[asyncio.Task[None]]) -> None:
 
 
 def _verdicts(had: Delivered, taken: Sequence[Taken], spans: Sequence[Span]) -> list[Judged]:
-    heard = [_heard(record) for record in had.sentences]
+    # What was filled in is there, too, under whatever name: a transcript may be made anew.
+    heard = [_heard(record) for record in (*had.sentences, *had.backfilled)]
     said = [one.said for one in taken]
     # Years after 1970 the platform's times are dates; the document's count from a start.
     dated = bool(said) and min(one.started_us for one in said) > 10**15
@@ -488,8 +490,14 @@ def _verdicts(had: Delivered, taken: Sequence[Taken], spans: Sequence[Span]) -> 
 def _heard(record: Record) -> Heard:
     payload = _sentence_of(record)
     started_us = payload.started_us or payload.completed_us
-    return Heard(record.lane, payload.role, payload.text, started_us,
-                 max(started_us, payload.ended_us))  # fmt: skip
+    return Heard(
+        record.lane,
+        payload.role,
+        payload.text,
+        started_us,
+        max(started_us, payload.ended_us),
+        record.origin is Origin.LIVE,
+    )
 
 
 def _sentence_of(record: Record) -> SentencePayload:

@@ -501,7 +501,7 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         sentences: Live ones, newest revisions, in the order of their first commit.
-        backfilled: Keys of those that an earlier repair has filled in.
+        backfilled: Those that an earlier repair has filled in.
         reconciled: The newest reconciliation.
         whole: Nothing of the conversation has been deleted: what is not here never came.
         last_us: When its last live sentence was stored, UTC microseconds; 0 without one.
@@ -509,7 +509,7 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
     """
 
     sentences: Sequence[Record] = ()
-    backfilled: frozenset[str] = frozenset()
+    backfilled: Sequence[Record] = ()
     reconciled: Record | None = None
     whole: bool = True
     last_us: int = 0

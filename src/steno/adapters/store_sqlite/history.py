@@ -104,7 +104,7 @@ class HistoryReader:
         )
         newest: dict[str, Record] = {}
         reconciled: Record | None = None
-        backfilled = set()
+        backfilled: list[Record] = []
         last_us = 0
         for row in rows:
             record = decoded(row)
@@ -112,7 +112,7 @@ class HistoryReader:
                 if reconciled is None or record.revision >= reconciled.revision:
                     reconciled = record
             elif record.origin is Origin.BACKFILL:
-                backfilled.add(record.key)
+                backfilled.append(record)
             else:
                 known = newest.get(record.key)
                 if known is None or record.revision > known.revision:
@@ -120,7 +120,7 @@ class HistoryReader:
                 last_us = position_us(row[0])
         return Delivered(
             tuple(newest.values()),
-            frozenset(backfilled),
+            tuple(backfilled),
             reconciled,
             self._is_whole(conversation),
             last_us,
