@@ -92,6 +92,8 @@ class Run:
 
 _DEFAULTS = TranscriptionRequest("")
 _HOUR_US = 3_600_000_000
+OTHER = {"words": [WORDS[0] | {"text": "something"}]}
+"""Another result than the usual."""
 
 
 def some_ids(count: int) -> list[str]:
@@ -330,10 +332,11 @@ async def test_a_stop_leaves_jobs_for_the_next_run(tmp_path: Path) -> None:
     assert max(server.keys.values()) == 1
 
 
+@pytest.mark.parametrize("place", ["one.txt", "{recording}.txt"])
 async def test_what_a_run_leaves_is_written_where_it_was_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """A later run for one recording writes that one to its file and no other."""
+    """A later run writes what it was asked for to its own place, and no other."""
     ids, (other,) = some_ids(3), some_ids(1)
     monkeypatch.chdir(tmp_path)
     async with JobServer(polls_needed=100_000).running() as server:
@@ -346,11 +349,13 @@ async def test_what_a_run_leaves_is_written_where_it_was_asked_for(
         server.polls_needed = 0
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
-        outcome = await run.go([other], TranscribeOptions(out="one.txt"))
+        outcome = await run.go([other], TranscribeOptions(out=place))
     assert outcome.tally.states == Counter(completed=4)
     written = sorted(each.stem for each in tmp_path.glob("*.txt"))
     assert written == sorted(ids)
-    assert (tmp_path / "elsewhere/one.txt").read_text().count("hello there") == 1
+    (own,) = (tmp_path / "elsewhere").iterdir()
+    assert own.name == place.replace("{recording}", other)
+    assert own.read_text().count("hello there") == 1
 
 
 async def test_standard_output_gets_only_what_this_run_was_asked_for(
@@ -369,6 +374,38 @@ async def test_standard_output_gets_only_what_this_run_was_asked_for(
         outcome = await run.go(asked, TranscribeOptions(out="-"))
     assert outcome.tally.states == Counter(completed=3)
     assert capfd.readouterr().out.count("hello there") == 1
+
+
+async def test_a_reference_is_of_what_this_run_was_asked_for(tmp_path: Path) -> None:
+    """Not of a job that an earlier run left and that ends later."""
+    left, asked = some_ids(1), some_ids(1)
+    server = JobServer(polls_needed=100_000)
+    usual = server.answer
+
+    def answer(recording: str) -> dict[str, Any]:
+        if recording == asked[0]:
+            return usual(recording)
+        is_last = [job.has_ended for job in run.jobs() if job.request.recording_id == asked[0]]
+        return (
+            {"status": "completed", "result": OTHER}
+            if is_last == [True]
+            else {"status": "processing"}
+        )
+
+    server.answer = answer
+    async with server.running():
+        run = Run(tmp_path, server)
+        running = asyncio.create_task(run.go(left))
+        await _submitted(run, 1)
+        run.stop.set()
+        await running
+        run.stop = asyncio.Event()
+        server.polls_needed = 0
+        said = " ".join(word["text"] for word in WORDS)
+        outcome = await run.go(asked, TranscribeOptions(reference=said))
+    assert outcome.tally.states == Counter(completed=2)
+    assert isinstance(outcome.rates, dict)
+    assert outcome.rates["words"]["rate"] == 0.0
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -191,7 +191,7 @@ async def transcribe(
         added = await add_jobs(store, lines, host_group=group, options=options)
         before = await store.counts()
         waiting = before.total - before.ended
-        comparison = _Comparison(options.reference)
+        comparison = _Comparison(options.reference, added.ids)
         service = RecordingsService(
             store,
             api_of,
@@ -417,16 +417,19 @@ def _template(out: str) -> str:
 
 
 class _Comparison:
-    """True error rates of the one transcript that there is a reference for."""
+    """True error rates of the one transcript that there is a reference for.
 
-    def __init__(self, reference: str | None) -> None:
+    Jobs that an earlier run left end in this run too: they are not ``asked`` for.
+    """
+
+    def __init__(self, reference: str | None, asked: Collection[str]) -> None:
         self._reference = reference
+        self._asked = asked
         self.rates: object | None = None
 
     def take(self, job: Job, turns: Sequence[Turn]) -> None:
         from steno.adapters.error_rates import error_rates
 
-        del job
-        if self._reference is not None:
+        if self._reference is not None and job.id in self._asked:
             said = " ".join(turn.text for turn in turns)
             self.rates = msgspec.to_builtins(error_rates(self._reference, said))
