@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steno.archive.sound import QUIETEST_DB, Fit, Sound
+from steno.archive.sound import MAX_OUTSIDE, QUIETEST_DB, Fit, Sound
 
 RATE = 8000
 
@@ -70,6 +70,15 @@ def test_segments_outside_the_audio_are_told_by_their_places() -> None:
     fit.take(np.array([-1.0, 20.0]), np.array([1.0, 21.0]))
     assert fit.outside.count == 3
     assert fit.outside.first == (2, 3, 4)
+
+
+def test_of_very_many_segments_outside_the_audio_the_first_are_told() -> None:
+    """The rest is counted."""
+    fit = Fit(1.0)
+    for _ in range(3):
+        fit.take(np.full(60, 5.0), np.full(60, 6.0))
+    assert fit.outside.count == 180
+    assert fit.outside.first == tuple(range(MAX_OUTSIDE))
 
 
 def test_peaks_are_written_as_players_read_them() -> None:
