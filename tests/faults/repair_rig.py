@@ -41,7 +41,7 @@ class Told(msgspec.Struct, frozen=True):
     prev_seq: int
 
 
-def calls(*, conversations: int = 4, fragments: int = 180, rate: float = 120.0) -> Scenario:
+def calls(*, conversations: int = 4, fragments: int = 140, rate: float = 120.0) -> Scenario:
     """Give a load that ends by itself."""
     return Scenario(
         title="load",

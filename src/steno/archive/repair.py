@@ -427,13 +427,11 @@ class RepairService:
     ) -> None:
         telemetry = self._around.telemetry
         old = before or ReconciledPayload(0, 0, 0, 0, None)
-        add = telemetry.counter
-        grown = max(0, counts.delivered_live - old.delivered_live)
-        add("steno_reconciled_segments_total", outcome="delivered_live")(grown)
-        add("steno_reconciled_segments_total", outcome="backfilled")(filled)
-        add("steno_reconciled_segments_total", outcome="missing")(
-            max(0, counts.missing - old.missing)
-        )
+        live = max(0, counts.delivered_live - old.delivered_live)
+        missing = max(0, counts.missing - old.missing)
+        telemetry.counter("steno_reconciled_segments_total", outcome="delivered_live")(live)
+        telemetry.counter("steno_reconciled_segments_total", outcome="backfilled")(filled)
+        telemetry.counter("steno_reconciled_segments_total", outcome="missing")(missing)
         if counts.ratio is not None:
             telemetry.gauge("steno_reconciled_ratio")(counts.ratio)
         telemetry.info(
