@@ -18,7 +18,7 @@ import pytest
 from steno.adapters.state_dir import StateDir
 from steno.adapters.store_sqlite.reader import OutboxReader
 from steno.app.archive import ArchiveOptions, Shop, archive_file
-from steno.app.archive_conversations import Archiving, Wanted, archive_conversations
+from steno.app.archive_conversations import Archiving, Wanted, _Ids, archive_conversations
 from steno.app.archive_extras import ExtraOptions
 from steno.app.archive_place import place_of
 from steno.archive.criteria import Criteria
@@ -186,6 +186,40 @@ async def test_one_listing_of_all_is_shown_when_all_is_done(tmp_path: Path) -> N
     assert [row["interaction_id"] for row in rows] == sorted(
         (row["interaction_id"] for row in rows), key=order.index
     )
+
+
+async def test_one_listing_of_all_is_not_shown_when_the_run_is_stopped(tmp_path: Path) -> None:
+    """A part would look like the whole; the next run lists all of it."""
+    out = tmp_path / "all.jsonl"
+    async with Simulator("quiet", archive=ArchiveSettings(turns=(2, 3))) as sim:
+        run = Run(tmp_path, sim)
+
+        def stop(result: Result) -> None:
+            run.results.append(result)
+            run.stop.set()
+
+        await run.go(some(30), ArchiveOptions(out=str(out), on_result=stop))
+        assert 1 <= len(run.results) < 30
+        assert not out.exists()
+
+
+class Found:
+    """Finds two conversations in any range."""
+
+    async def conversations(self, from_us: int, to_us: int) -> AsyncGenerator[str, None]:
+        """Yield them."""
+        del from_us, to_us
+        yield "conv-1"
+        yield "conv-9"
+
+
+async def test_a_conversation_named_twice_is_taken_once() -> None:
+    """Twice in a list, or in a list and the range; a line that is no id is told by its number."""
+    bad: list[int] = []
+    wanted = Wanted(["conv-1", " conv-2\n", "", "../x", "conv-1"], 1, 2, bad.append)
+    ids = _Ids(wanted, Found())  # type: ignore[arg-type]  # no more is asked of it
+    assert [name async for name in ids.all()] == ["conv-1", "conv-2", "conv-9"]
+    assert (bad, ids.bad) == ([4], 1)
 
 
 async def test_what_has_no_transcript_is_told_apart(tmp_path: Path) -> None:

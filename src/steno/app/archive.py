@@ -234,6 +234,11 @@ class Shop:
         if self._maker is not None:
             self._maker.close()
 
+    def give_up(self) -> None:
+        """Forget what was not shown; harmless after ``close``."""
+        if self._listings is not None:
+            self._listings.give_up()
+
 
 # --- listings --------------------------------------------------------------------------------
 
@@ -270,6 +275,11 @@ class _Listings:
         """Write the one file of all."""
         if self._all is not None:
             self._target.write("", self._all.pieces())
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Forget it; harmless after ``close``."""
+        if self._all is not None:
             self._all.close()
             self._all = None
 
@@ -329,6 +339,7 @@ def archive_file(
         found = FoundTranscript(conversation or _named(first, source, file))
         place = place_of(config, telemetry) if options.archives else None
         shop = Shop(config, options, place)
+        stack.callback(shop.give_up)
         item = shop.item(found) if place is not None else None
         writer = None
         undo = stack.enter_context(ExitStack())

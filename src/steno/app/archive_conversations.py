@@ -152,6 +152,7 @@ async def archive_conversations(
         # No capability by name: without a destination, records stay in the store.
         delivery = await open_delivery(config, state, stack, telemetry=telemetry, features=())
         shop = Shop(config, options, place)
+        stack.callback(shop.give_up)
         service = ArchiveService(
             Surroundings(
                 source=source.transcripts,
