@@ -196,6 +196,16 @@ def test_half_of_a_segment_is_a_loss() -> None:
     assert lost(judge(said, most, ALL, dated=True)) == []
 
 
+def test_a_lost_piece_of_a_long_segment_is_a_loss() -> None:
+    """Though nine tenths of its words are there."""
+    words = [f"w{n}" for n in range(60)]
+    said = segments([" ".join(words)])
+    heard = [Heard("p0", "unknown", " ".join(words[:30] + words[35:]), ZERO_US, ZERO_US + 1)]
+    assert lost(judge(said, heard, ALL, dated=True)) == [0]
+    heard = [Heard("p0", "unknown", " ".join(words[:30] + words[33:]), ZERO_US, ZERO_US + 1)]
+    assert lost(judge(said, heard, ALL, dated=True)) == []
+
+
 def test_lanes_are_not_mixed_where_both_name_them() -> None:
     """The customer's words do not stand for the agent's."""
     said = [

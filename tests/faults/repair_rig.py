@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -130,6 +131,12 @@ class Repairing:
         """Start live delivery, and wait until it is connected."""
         self.live.start()
         await self.live.event("live.connected")
+
+    async def heard_for(self, seconds: float, more: int) -> None:
+        """Wait until so many more sentences have been delivered, but no longer."""
+        goal, end = self.sentences() + more, time.monotonic() + seconds
+        while self.sentences() < goal and not self.is_over() and time.monotonic() < end:
+            await asyncio.sleep(0.02)
 
     async def heard(self, more: int) -> None:
         """Wait until so many more sentences have been delivered, or everything was said."""

@@ -125,7 +125,7 @@ async def test_many_gaps_are_repaired_to_the_last_word(tmp_path: Path, family: F
     scenario = calls(conversations=12, fragments=900, rate=120.0)
     async with repairing(tmp_path, family, scenario) as one:
         for number in range(15):
-            await one.heard(draw.randint(10, 60))
+            await one.heard_for(6.0, draw.randint(10, 60))
             if one.is_over():
                 break
             # Killed, a call under way is heard by its queue again only with its next event.

@@ -165,6 +165,15 @@ def partners(left: Words, right: Words) -> list[int]:
     return partners
 
 
+def longest_lost(same: Sequence[bool]) -> int:
+    """Return how many words in a row were not heard as they are."""
+    longest = run = 0
+    for is_same in same:
+        run = 0 if is_same else run + 1
+        longest = max(longest, run)
+    return longest
+
+
 def in_place(same: Sequence[bool], partners: Sequence[int]) -> int:
     """Return how many words have another in their place: few in a row, or they were lost."""
     found = start = 0

@@ -37,6 +37,7 @@ from steno.archive.matching import (
     exact,
     in_place,
     index,
+    longest_lost,
     partners,
     rising,
     words_of,
@@ -46,6 +47,8 @@ COVERED: Final = 0.9
 """Share of a segment's words that must be found for it to count as delivered."""
 EXACT: Final = 0.75
 """Share that must be the very words; the rest may be others in their place."""
+MOST_LOST: Final = 3
+"""Words in a row that may be missing or others; more are a piece that was lost."""
 TOLERANCE_US: Final = 20_000_000
 """How far the times of the same words may lie apart."""
 MARGIN_US: Final = 30_000_000
@@ -322,6 +325,8 @@ class _Lane:
                 continue
             if len(very) + in_place(same, mates) < COVERED * len(mine):
                 continue
+            if longest_lost(same) > MOST_LOST:
+                continue  # a piece of it never came, however small a share
             start, stop = very[0], very[-1] + 1
             if stop - start > 1.5 * len(mine) + 4:
                 continue  # words picked together from afar
