@@ -335,16 +335,20 @@ class RepairService:
         book: GapBook,
     ) -> Result:
         spans = book.spans(conversation)
-        verdicts = await off_loop(_verdicts, had, taken, spans)
+        verdicts = await off_loop(_verdicts, had.sentences, taken, spans)
+        # What was filled in may have another name now: a transcript can be made anew.
+        earlier = await off_loop(_verdicts, had.backfilled, taken, ())
         drafts: list[Draft] = []
         filled = {record.key for record in had.backfilled}
         live = backfilled = outside = 0
-        for one, judged in zip(taken, verdicts, strict=True):
+        for one, judged, known in zip(taken, verdicts, earlier, strict=True):
             key = record_key(self._around.host_group, conversation, one.said.lane, one.name)
             if key in filled:
                 backfilled += 1
             elif judged.verdict is Verdict.DELIVERED:
                 live += 1
+            elif had.backfilled and known.verdict is Verdict.DELIVERED:
+                backfilled += 1
             elif one.said.text == WITHHELD:
                 continue
             elif judged.verdict is Verdict.OUTSIDE and not self._everything:
@@ -476,9 +480,10 @@ async def _all(workers: Sequence[asyncio.Task[None]]) -> None:
 # --- what is compared ------------------------------------------------------------------------
 
 
-def _verdicts(had: Delivered, taken: Sequence[Taken], spans: Sequence[Span]) -> list[Judged]:
-    # What was filled in is there, too, under whatever name: a transcript may be made anew.
-    heard = [_heard(record) for record in (*had.sentences, *had.backfilled)]
+def _verdicts(
+    records: Sequence[Record], taken: Sequence[Taken], spans: Sequence[Span]
+) -> list[Judged]:
+    heard = [_heard(record) for record in records]
     said = [one.said for one in taken]
     # Years after 1970 the platform's times are dates; the document's count from a start.
     dated = bool(said) and min(one.started_us for one in said) > 10**15
