@@ -29,7 +29,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def store(
-    folder: Path, handler: Handler, *, allow_http: bool = True, max_bytes: int = 1000
+    folder: Path,
+    handler: Handler,
+    *,
+    allow_http: bool = True,
+    max_bytes: int = 1000,
+    allow: tuple[str, ...] = (),
 ) -> AsyncIterator[tuple[Downloads, str]]:
     downloads = Downloads(
         folder,
@@ -37,6 +42,7 @@ async def store(
         map_error=map_aiohttp_error,
         tls=ssl.create_default_context(),
         allow_http=allow_http,
+        allow=allow,
     )
     app = web.Application()
     app.router.add_get("/{rest:.*}", handler)
@@ -140,6 +146,20 @@ async def test_plain_http_is_refused_where_the_platform_has_tls(tmp_path: Path) 
     async with store(tmp_path, says(200), allow_http=False) as (downloads, base):
         with pytest.raises(ProtocolError, match="not https"):
             await downloads.fetch(Link(f"{base}/a"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_a_link_into_a_private_network_gets_no_connection(tmp_path: Path, host: str) -> None:
+    """By address or by name; an address that is allow-listed is connected to."""
+    async with store(tmp_path / "d", says(200), allow_http=False) as (downloads, base):
+        port = base.rpartition(":")[2]
+        with pytest.raises(ProtocolError, match="private network"):
+            await downloads.fetch(Link(f"https://{host}:{port}/a"))
+    allow = ("127.0.0.0/8", "::1", "::ffff:127.0.0.0/104")
+    async with store(tmp_path / "d", says(200), allow_http=False, allow=allow) as (downloads, base):
+        port = base.rpartition(":")[2]
+        with pytest.raises(TransportError):  # it speaks no TLS
+            await downloads.fetch(Link(f"https://{host}:{port}/a"))
 
 
 @pytest.mark.parametrize("is_told", [True, False])

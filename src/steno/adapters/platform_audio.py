@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 
+from steno.adapters.ssrf import EgressRules, forbids
 from steno.errors import (
     PeerUnavailable,
     ProtocolError,
@@ -53,6 +54,7 @@ STALL_S: Final = 30.0
 TOTAL_S: Final = 1800.0
 _CLOSE_LIMIT_S: Final = 2.0
 _MAX_CONNECTIONS: Final = 16
+_LOOPBACK: Final = ("127.0.0.0/8", "::1")
 _READ_BYTES: Final = 256 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ENDED: Final = frozenset({403, 410})
@@ -197,9 +199,13 @@ class Downloads:
         max_bytes: Longest file.
         map_error: Returns the error of ours for one of aiohttp; None for others.
         tls: Verifies names and certificates.
-        allow_http: Plain http is followed.
+        allow_http: Plain http is followed, and addresses of this machine are permitted: the
+            platform itself is here.
+        allow: Networks or addresses permitted beside public ones. A proxy connects by itself,
+            unchecked.
 
     Raises:
+        ConfigError: An entry of ``allow`` is not a network.
         StorageError: The folder cannot be used.
     """
 
@@ -212,8 +218,10 @@ class Downloads:
         tls: ssl.SSLContext,
         proxy: str | None = None,
         allow_http: bool = False,
+        allow: Iterable[str] = (),
     ) -> None:
         self._folder = folder
+        self._rules = EgressRules([*allow, *(_LOOPBACK if allow_http else ())])
         self._max_bytes = max_bytes
         self._map_error = map_error
         self._tls = tls
@@ -317,6 +325,11 @@ class Downloads:
             raise
         # aiohttp's texts quote addresses: none of them is kept.
         except Exception as error:
+            if forbids(error):
+                raise ProtocolError(
+                    "a download leads into a private network",
+                    fix="Where the store is inside your own network, set archive.link_allow.",
+                ) from None
             mapped = self._map_error(error)
             if mapped is None:
                 raise
@@ -340,8 +353,13 @@ class Downloads:
         raise ProtocolError("a download was redirected too often", limit=MAX_REDIRECTS)
 
     def _open(self) -> aiohttp.ClientSession:
+        connector = (
+            self._rules.connector(limit=_MAX_CONNECTIONS, tls=self._tls)
+            if self._proxy is None
+            else aiohttp.TCPConnector(ssl=self._tls, limit=_MAX_CONNECTIONS)
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls, limit=_MAX_CONNECTIONS),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=STALL_S, sock_read=STALL_S),
             headers={"User-Agent": "steno"},

@@ -112,6 +112,7 @@ class _Builder:
             tls=tls,
             proxy=config.platform.proxy or None,
             allow_http=http.host.http_base.startswith("http:"),
+            allow=config.archive.link_allow,
         )
         stack.push_async_callback(self._downloads.close)
 
